@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_ERROR_HPP
+#define GTCP_ERROR_HPP
+
+// What can go wrong in gtcp itself. Errors of the system and of Asio pass through untouched, in their own
+// categories; everything that gtcp adds is an Errc in the category "gtcp".
+
+#include <asio/error.hpp>
+
+#include <string>
+#include <system_error>
+
+namespace gtcp {
+
+/// Names what gtcp itself reports; each converts to std::error_code.
+///
+/// The values are stable: they may be logged and compared across versions.
+enum class Errc {
+  /// The operation's deadline passed. Not fatal: nothing was lost, and the operation may be tried again.
+  /// Its condition is std::errc::timed_out. (A dead connection is the system's ETIMEDOUT, which is fatal.)
+  Timeout = 1,
+  /// A SendMode::Direct send reached its deadline, or was cancelled, after its first byte: the rest follows by
+  /// itself, before any other package. Not fatal; sending the package again would double it.
+  TimeoutPartlySent = 2,
+  /// The Conn or Server was closed on this side. Fatal. Its condition is std::errc::operation_canceled.
+  Closed = 3,
+  /// The peer announced a package of more than PkgOption::MaxDataSize bytes. Fatal: there is no way to resynchronise.
+  PkgTooLarge = 4,
+  /// The peer ended the stream inside a package. Fatal.
+  PkgTruncated = 5,
+  /// The payload to send has more than PkgOption::MaxDataSize bytes. Not fatal: nothing was sent.
+  DataTooLong = 6,
+  /// An option is outside of what is allowed. Not fatal: it is checked before any input or output.
+  InvalidOption = 7,
+  /// The text is not an address. Not fatal.
+  InvalidAddress = 8,
+  /// The package is not the JSON that was asked for. Not fatal: the package was consumed, the next one can be read.
+  InvalidMsg = 9,
+  /// The call would block one of gtcp's own io threads, on which its own progress may depend. Not fatal.
+  WouldDeadlock = 10,
+  /// RecvLine or RecvTill found no end within the size limit. Not fatal: the bytes stay with the Conn.
+  LineTooLong = 11,
+  /// A Server was told to serve without a handler. Not fatal.
+  NoHandler = 12,
+};
+
+/// Returns the category "gtcp" of all Errc values.
+inline const std::error_category& ErrorCategory() noexcept;
+
+/// Makes Errc usable wherever a std::error_code is expected (found by argument-dependent look-up).
+inline std::error_code make_error_code(Errc code) noexcept {
+  return {static_cast<int>(code), ErrorCategory()};
+}
+
+}  // namespace gtcp
+
+template <>
+struct std::is_error_code_enum<gtcp::Errc> : std::true_type {};
+
+namespace gtcp {
+
+namespace detail {
+
+class error_category final : public std::error_category {
+ public:
+  const char* name() const noexcept override { return "gtcp"; }
+
+  std::string message(int value) const override {
+    switch (static_cast<Errc>(value)) {
+      case Errc::Timeout: return "operation timed out";
+      case Errc::TimeoutPartlySent: return "operation timed out with a part of the package sent; the rest follows by itself";
+      case Errc::Closed: return "closed on this side";
+      case Errc::PkgTooLarge: return "invalid package size: more than the allowed max data size";
+      case Errc::PkgTruncated: return "connection ended inside a package";
+      case Errc::DataTooLong: return "data too long: more than the allowed max data size";
+      case Errc::InvalidOption: return "invalid option";
+      case Errc::InvalidAddress: return "invalid address: expected \"host:port\", \"[ipv6]:port\", \":port\" or \"unix:/path\"";
+      case Errc::InvalidMsg: return "invalid package structure";
+      case Errc::WouldDeadlock: return "blocking call on an io thread would deadlock; use the asynchronous form";
+      case Errc::LineTooLong: return "no end of line within the size limit";
+      case Errc::NoHandler: return "no connection handler defined";
+    }
+    return "unknown gtcp error " + std::to_string(value);
+  }
+
+  std::error_condition default_error_condition(int value) const noexcept override {
+    switch (static_cast<Errc>(value)) {
+      case Errc::Timeout:
+      case Errc::TimeoutPartlySent: return std::errc::timed_out;
+      case Errc::Closed: return std::errc::operation_canceled;
+      case Errc::PkgTooLarge:
+      case Errc::DataTooLong:
+      case Errc::LineTooLong: return std::errc::message_size;
+      case Errc::PkgTruncated:
+      case Errc::InvalidMsg: return std::errc::bad_message;
+      case Errc::InvalidOption:
+      case Errc::InvalidAddress:
+      case Errc::NoHandler: return std::errc::invalid_argument;
+      case Errc::WouldDeadlock: return std::errc::resource_deadlock_would_occur;
+    }
+    return {value, *this};
+  }
+};
+
+}  // namespace detail
+
+inline const std::error_category& ErrorCategory() noexcept {
+  static const detail::error_category category;
+  return category;
+}
+
+/// Says whether an error means that the connection can no longer be used for what failed.
+///
+/// False for success, for what is reported before any input or output (bad options, too long data), for
+/// operations that timed out or were cancelled, and for a package that is not the JSON that was asked for. True for
+/// all else: end of file, resets, Errc::Closed, broken framing. After end of file sending may still work.
+///
+/// Thread safety: may be called from any thread.
+inline bool IsFatal(const std::error_code& ec) noexcept {
+  if (!ec) return false;
+  if (ec.category() == ErrorCategory()) {
+    switch (static_cast<Errc>(ec.value())) {
+      case Errc::Closed:
+      case Errc::PkgTooLarge:
+      case Errc::PkgTruncated: return true;
+      default: return false;
+    }
+  }
+  return ec != asio::error::would_block && ec != asio::error::try_again && ec != asio::error::operation_aborted &&
+         ec != asio::error::interrupted && ec != std::errc::not_enough_memory;
+}
+
+}  // namespace gtcp
+
+#endif
