@@ -48,9 +48,7 @@ enum class Errc {
 inline const std::error_category& ErrorCategory() noexcept;
 
 /// Makes Errc usable wherever a std::error_code is expected (found by argument-dependent look-up).
-inline std::error_code make_error_code(Errc code) noexcept {
-  return {static_cast<int>(code), ErrorCategory()};
-}
+inline std::error_code make_error_code(Errc code) noexcept { return {static_cast<int>(code), ErrorCategory()}; }
 
 }  // namespace gtcp
 
@@ -68,13 +66,15 @@ class error_category final : public std::error_category {
   std::string message(int value) const override {
     switch (static_cast<Errc>(value)) {
       case Errc::Timeout: return "operation timed out";
-      case Errc::TimeoutPartlySent: return "operation timed out with a part of the package sent; the rest follows by itself";
+      case Errc::TimeoutPartlySent:
+        return "operation timed out with a part of the package sent; the rest follows by itself";
       case Errc::Closed: return "closed on this side";
       case Errc::PkgTooLarge: return "invalid package size: more than the allowed max data size";
       case Errc::PkgTruncated: return "connection ended inside a package";
       case Errc::DataTooLong: return "data too long: more than the allowed max data size";
       case Errc::InvalidOption: return "invalid option";
-      case Errc::InvalidAddress: return "invalid address: expected \"host:port\", \"[ipv6]:port\", \":port\" or \"unix:/path\"";
+      case Errc::InvalidAddress:
+        return "invalid address: expected \"host:port\", \"[ipv6]:port\", \":port\" or \"unix:/path\"";
       case Errc::InvalidMsg: return "invalid package structure";
       case Errc::WouldDeadlock: return "blocking call on an io thread would deadlock; use the asynchronous form";
       case Errc::LineTooLong: return "no end of line within the size limit";

@@ -25,7 +25,8 @@ struct Retry {
   friend bool operator==(const Retry&, const Retry&) = default;
 };
 
-/// Says how packages are framed: `length (HeaderSize bytes, big-endian) | payload`, the length counting the payload only.
+/// Says how packages are framed: `length (HeaderSize bytes, big-endian) | payload`, the length counting the payload
+/// only.
 ///
 /// Source: GoFrame: gtcp.PkgOption.
 /// Differs: MaxDataSize never exceeds what the header can say, so that no length is truncated.
@@ -67,7 +68,8 @@ inline std::error_code check(const Retry& retry, std::string& why) {
 /// Checks `option` and fills `format`. On an error `why` quotes what is wrong and says what is allowed.
 inline std::error_code check(const PkgOption& option, pkg_format& format, std::string& why) {
   if (option.HeaderSize < 0 || option.HeaderSize > 4) {
-    why = "package header size is " + std::to_string(option.HeaderSize) + ", allowed are 1 to 4, and 0 for the default of 2";
+    why = "package header size is " + std::to_string(option.HeaderSize) +
+          ", allowed are 1 to 4, and 0 for the default of 2";
     return Errc::InvalidOption;
   }
   if (option.MaxDataSize < 0 || option.MaxDataSize > max_pkg_data_size) {

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+#
+# What only our own tests, examples and benchmarks are built with. Nothing of it is exported.
+
+option(GTCP_WARNINGS_AS_ERRORS "Make warnings errors in tests, examples and benchmarks" OFF)
+set(GTCP_SANITIZE "" CACHE STRING "Sanitizers for tests, examples and benchmarks: \"address,undefined\", \"thread\"")
+
+add_library(gtcp_development INTERFACE)
+target_link_libraries(gtcp_development INTERFACE gtcp)
+# The same source has to build with the newest Asio, which no longer has what 1.22 calls deprecated.
+target_compile_definitions(gtcp_development INTERFACE ASIO_NO_DEPRECATED)
+
+if(MSVC)
+  target_compile_options(gtcp_development INTERFACE /W4 /permissive- /bigobj $<$<BOOL:${GTCP_WARNINGS_AS_ERRORS}>:/WX>)
+  target_compile_definitions(gtcp_development INTERFACE _WIN32_WINNT=0x0A00)
+else()
+  target_compile_options(gtcp_development INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+                                                    $<$<BOOL:${GTCP_WARNINGS_AS_ERRORS}>:-Werror>)
+endif()
+
+if(GTCP_SANITIZE)
+  target_compile_options(gtcp_development INTERFACE -fsanitize=${GTCP_SANITIZE} -fno-sanitize-recover=all
+                                                    -fno-omit-frame-pointer)
+  target_link_options(gtcp_development INTERFACE -fsanitize=${GTCP_SANITIZE})
+  if(GTCP_SANITIZE MATCHES "thread" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # Asio 1.22 uses atomic_thread_fence, of which g++ warns that TSan does not model it.
+    target_compile_options(gtcp_development INTERFACE -Wno-tsan)
+  endif()
+endif()
+
+if(PROJECT_IS_TOP_LEVEL)
+  set(CMAKE_CXX_EXTENSIONS OFF)
+  set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+  # Debug information of coroutines is large, and most builds of a checkout repeat an earlier one.
+  find_program(GTCP_CCACHE ccache)
+  mark_as_advanced(GTCP_CCACHE)
+  if(GTCP_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+    # The sloppiness is what ccache asks for where precompiled headers are used.
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+                                    CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+                                    ${GTCP_CCACHE})
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+      target_compile_options(gtcp_development INTERFACE -fpch-preprocess)
+    elseif(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+      target_compile_options(gtcp_development INTERFACE "SHELL:-Xclang -fno-pch-timestamp")
+    endif()
+  endif()
+endif()
+
+# gtcp_add_programs(folder): one executable for each folder/NN_name.cpp, called `name`; the number is the reading order.
+function(gtcp_add_programs folder out_targets)
+  file(GLOB sources CONFIGURE_DEPENDS "${folder}/*.cpp")
+  set(targets "")
+  foreach(source IN LISTS sources)
+    get_filename_component(name "${source}" NAME_WE)
+    string(REGEX REPLACE "^[0-9]+_" "" name "${name}")
+    add_executable(${name} "${source}")
+    target_link_libraries(${name} PRIVATE gtcp_development)
+    list(APPEND targets ${name})
+  endforeach()
+  set(${out_targets} "${targets}" PARENT_SCOPE)
+endfunction()

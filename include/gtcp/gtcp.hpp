@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_GTCP_HPP
+#define GTCP_GTCP_HPP
+
+// All of gtcp but TLS, which needs OpenSSL: include <gtcp/tls.hpp> for that.
+
+#include <gtcp/error.hpp>
+#include <gtcp/pkg_option.hpp>
+#include <gtcp/version.hpp>
+
+#endif
