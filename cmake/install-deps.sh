@@ -4,12 +4,13 @@
 # sh cmake/install-deps.sh [set...]
 #
 # Installs by apt what the sets need and this system lacks; says what to install where there is no apt. Sets:
-#   build   compiler, CMake, Ninja or make, Asio, nlohmann/json, GoogleTest (the default)
+#   run     compiler, CMake, Ninja or make, Asio, nlohmann/json: what examples/run.sh uses
+#   build   run and GoogleTest: what tests/run.sh uses (the default)
 #   ci      what .ci/run uses beyond that: clang 16, clang-format 16, ccache, git, pkg-config
 # Nothing is run as root, and no network is used, when nothing is missing.
 set -eu
 
-missing=''    # Debian packages
+missing=''      # Debian packages
 missing_what='' # the same in words, for systems without apt
 
 have_command() {
@@ -35,13 +36,13 @@ need() { # need <Debian package> <in words>
 [ $# -gt 0 ] || set -- build
 for set_name in "$@"; do
   case $set_name in
-    build)
+    run | build)
       if [ -z "${CXX:-}" ]; then have_command c++ g++ clang++ || need g++ "a C++20 compiler (g++ 11 or newer, clang++ 16 or newer)"; fi
       have_command cmake || need cmake "CMake 3.22 or newer"
       have_command ninja make || need ninja-build "Ninja or make"
       have_header asio.hpp || need libasio-dev "standalone Asio 1.22 or newer"
       have_header nlohmann/json.hpp || need nlohmann-json3-dev "nlohmann/json 3.9 or newer"
-      have_header gtest/gtest.h || need libgtest-dev "GoogleTest"
+      if [ "$set_name" = build ]; then have_header gtest/gtest.h || need libgtest-dev "GoogleTest"; fi
       ;;
     ci)
       have_command clang++-16 || need clang-16 "clang 16"
@@ -51,7 +52,7 @@ for set_name in "$@"; do
       have_command pkg-config || need pkg-config "pkg-config"
       ;;
     *)
-      echo "install-deps: unknown set \"$set_name\"; there are: build ci" >&2
+      echo "install-deps: unknown set \"$set_name\"; there are: run build ci" >&2
       exit 2
       ;;
   esac
