@@ -40,4 +40,10 @@ find_package_handle_standard_args(
 if(asio_FOUND AND NOT TARGET asio::asio)
   add_library(asio::asio INTERFACE IMPORTED)
   set_target_properties(asio::asio PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${asio_INCLUDE_DIR}")
+  if(asio_VERSION VERSION_LESS 1.26)
+    # Before 1.26 Asio looks for clang's experimental coroutines only, which clang 15 and newer no longer have; the
+    # standard ones work with it if it is told.
+    set_target_properties(asio::asio PROPERTIES INTERFACE_COMPILE_DEFINITIONS
+                                                "$<$<CXX_COMPILER_ID:Clang,AppleClang>:ASIO_HAS_CO_AWAIT=1>")
+  endif()
 endif()

@@ -31,19 +31,10 @@ endif()
 if(PROJECT_IS_TOP_LEVEL)
   set(CMAKE_CXX_EXTENSIONS OFF)
   set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
-  # Debug information of coroutines is large, and most builds of a checkout repeat an earlier one.
   find_program(GTCP_CCACHE ccache)
   mark_as_advanced(GTCP_CCACHE)
   if(GTCP_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-    # The sloppiness is what ccache asks for where precompiled headers are used.
-    set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
-                                    CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
-                                    ${GTCP_CCACHE})
-    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-      target_compile_options(gtcp_development INTERFACE -fpch-preprocess)
-    elseif(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
-      target_compile_options(gtcp_development INTERFACE "SHELL:-Xclang -fno-pch-timestamp")
-    endif()
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${GTCP_CCACHE})
   endif()
 endif()
 

@@ -5,6 +5,7 @@
 // All of gtcp but TLS, which needs OpenSSL: include <gtcp/tls.hpp> for that.
 
 #include <gtcp/error.hpp>
+#include <gtcp/msg.hpp>
 #include <gtcp/pkg_option.hpp>
 #include <gtcp/version.hpp>
 
