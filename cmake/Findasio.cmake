@@ -20,7 +20,7 @@ endif()
 find_path(asio_INCLUDE_DIR NAMES asio/version.hpp DOC "The directory that holds asio.hpp")
 mark_as_advanced(asio_INCLUDE_DIR)
 
-if(asio_INCLUDE_DIR)
+if(EXISTS "${asio_INCLUDE_DIR}/asio/version.hpp")
   # "#define ASIO_VERSION 102201 // 1.22.1"
   file(STRINGS "${asio_INCLUDE_DIR}/asio/version.hpp" _asio_version_line REGEX "define ASIO_VERSION [0-9]+")
   if(_asio_version_line MATCHES "ASIO_VERSION ([0-9]+)")
@@ -34,7 +34,7 @@ endif()
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(
   asio
-  REQUIRED_VARS asio_INCLUDE_DIR
+  REQUIRED_VARS asio_INCLUDE_DIR asio_VERSION
   VERSION_VAR asio_VERSION)
 
 if(asio_FOUND AND NOT TARGET asio::asio)
