@@ -7,6 +7,7 @@
 #include <gtcp/error.hpp>
 #include <gtcp/msg.hpp>
 #include <gtcp/pkg_option.hpp>
+#include <gtcp/timer.hpp>
 #include <gtcp/version.hpp>
 
 #endif
