@@ -104,6 +104,16 @@ class error_category final : public std::error_category {
 
 }  // namespace detail
 
+namespace detail {
+
+/// Whether the same operation may succeed a little later: the system was short of memory for it, and no byte moved.
+inline bool is_transient(const std::error_code& ec) noexcept {
+  return ec.category() == asio::error::get_system_category() &&
+         (ec == std::errc::no_buffer_space || ec == std::errc::not_enough_memory);
+}
+
+}  // namespace detail
+
 inline const std::error_category& ErrorCategory() noexcept {
   static const detail::error_category category;
   return category;
@@ -127,8 +137,31 @@ inline bool IsFatal(const std::error_code& ec) noexcept {
     }
   }
   return ec != asio::error::would_block && ec != asio::error::try_again && ec != asio::error::operation_aborted &&
-         ec != asio::error::interrupted && ec != std::errc::not_enough_memory;
+         ec != asio::error::interrupted && ec != std::errc::not_enough_memory && ec != std::errc::no_buffer_space;
 }
+
+/// Says what a blocking operation, or an awaited one, does with its error: nothing given, it throws std::system_error,
+/// whose what() names the operation, the peer and what was wrong; given a std::error_code, it fills that, and clears it
+/// on success.
+class OnError {
+ public:
+  OnError() = default;
+  OnError(std::error_code& target) noexcept : target_(&target) {}  // implicit: the last argument of an operation
+
+  bool Throws() const noexcept { return target_ == nullptr; }
+
+  /// Fills the error_code, or throws if there is an error; `describe` makes the text in front of the error's own.
+  template <class Describe>
+  void Report(const std::error_code& ec, const Describe& describe) const {
+    if (target_ != nullptr)
+      *target_ = ec;
+    else if (ec)
+      throw std::system_error(ec, describe());
+  }
+
+ private:
+  std::error_code* target_ = nullptr;
+};
 
 }  // namespace gtcp
 

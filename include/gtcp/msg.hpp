@@ -6,15 +6,20 @@
 // for byte what Go's encoding/json writes, and what that package reads is read here. The functions that send and
 // receive stand on Conn's packages alone.
 
+#include <gtcp/conn.hpp>
 #include <gtcp/detail/json_codec.hpp>
+#include <gtcp/detail/json_ops.hpp>
 #include <gtcp/error.hpp>
+#include <gtcp/pkg_option.hpp>
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 namespace gtcp {
 
@@ -130,6 +135,234 @@ T UnmarshalJson(std::string_view text, std::error_code& ec) {
 template <detail::json_readable T>
 T UnmarshalJson(std::string_view text) {
   return detail::decode_json_or_throw<T>(text, [] { return std::string_view(); });
+}
+
+// Sending and receiving. Blocking and awaited functions throw, or fill a std::error_code, as Conn's do; an asynchronous
+// one ends with nothing for an awaitable that throws, with a std::error_code& for one that does not, or with any
+// completion token. An option that is not given is the Conn's.
+
+/// Sends a message as one package.
+///
+/// Errors: those of Conn::SendPkg; Errc::DataTooLong when the JSON is longer than PkgOption::MaxDataSize.
+/// Thread safety: may be called from any thread.
+/// Example:
+///     gtcp::SendMsg(conn, {.Act = "heartbeat"});
+/// Source: GoFrame: SendPkg in the gtcp examples.
+template <detail::msg_like T = detail::msg_view>
+void SendMsg(const Conn& conn, const T& msg, PkgOption option = {}, OnError on_error = {}) {
+  detail::send_json({"SendMsg", option}, conn, msg, on_error);
+}
+template <detail::msg_like T = detail::msg_view>
+void SendMsg(const Conn& conn, const T& msg, std::error_code& ec) {
+  detail::send_json({"SendMsg"}, conn, msg, ec);
+}
+
+/// The same, within `timeout`: see Conn::SendPkgWithTimeout.
+template <detail::msg_like T = detail::msg_view>
+void SendMsgWithTimeout(const Conn& conn, const T& msg, std::chrono::nanoseconds timeout, PkgOption option = {},
+                        OnError on_error = {}) {
+  detail::send_json({"SendMsgWithTimeout", option, timeout}, conn, msg, on_error);
+}
+template <detail::msg_like T = detail::msg_view>
+void SendMsgWithTimeout(const Conn& conn, const T& msg, std::chrono::nanoseconds timeout, std::error_code& ec) {
+  detail::send_json({"SendMsgWithTimeout", {}, timeout}, conn, msg, ec);
+}
+
+/// Receives one package and reads it as a message.
+///
+/// Errors: those of Conn::RecvPkg; Errc::InvalidMsg, not fatal, when the package holds something else: it was consumed,
+/// and the next one can be received. The throwing form's what() says what is wrong and quotes the package's beginning.
+/// Thread safety: may be called from any thread; each call gets a package of its own.
+/// Source: GoFrame: RecvPkg in the gtcp examples.
+/// Differs: see UnmarshalMsg.
+inline Msg RecvMsg(const Conn& conn, PkgOption option = {}, OnError on_error = {}) {
+  return detail::recv_json<Msg>({"RecvMsg", option}, conn, on_error);
+}
+inline Msg RecvMsg(const Conn& conn, std::error_code& ec) { return detail::recv_json<Msg>({"RecvMsg"}, conn, ec); }
+
+/// The same, within `timeout`: see Conn::RecvPkgWithTimeout. A timeout loses nothing.
+inline Msg RecvMsgWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, PkgOption option = {},
+                              OnError on_error = {}) {
+  return detail::recv_json<Msg>({"RecvMsgWithTimeout", option, timeout}, conn, on_error);
+}
+inline Msg RecvMsgWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, std::error_code& ec) {
+  return detail::recv_json<Msg>({"RecvMsgWithTimeout", {}, timeout}, conn, ec);
+}
+
+/// Sends a message as one package.
+///
+/// Completion: void(std::error_code), as Conn::AsyncSendPkg; without a token asio::awaitable<void>.
+/// Errors: as SendMsg.
+/// Cancellation: as Conn::AsyncSendPkg.
+/// Lifetimes: the message is written to JSON before the function returns; nothing is borrowed.
+/// Example:
+///     co_await gtcp::AsyncSendMsg(conn, {.Act = "hello", .Data = "My name's John!"});
+template <detail::msg_like T = detail::msg_view, class... Ending>
+  requires detail::json_ending<void(std::error_code), Ending...>
+auto AsyncSendMsg(const Conn& conn, const T& msg, Ending&&... ending) {
+  return detail::async_send_json({"AsyncSendMsg"}, conn, msg, std::forward<Ending>(ending)...);
+}
+template <detail::msg_like T = detail::msg_view, class... Ending>
+  requires detail::json_ending<void(std::error_code), Ending...>
+auto AsyncSendMsg(const Conn& conn, const T& msg, PkgOption option, Ending&&... ending) {
+  return detail::async_send_json({"AsyncSendMsg", option}, conn, msg, std::forward<Ending>(ending)...);
+}
+
+/// The same, within `timeout`: see Conn::AsyncSendPkgWithTimeout.
+template <detail::msg_like T = detail::msg_view, class... Ending>
+  requires detail::json_ending<void(std::error_code), Ending...>
+auto AsyncSendMsgWithTimeout(const Conn& conn, const T& msg, std::chrono::nanoseconds timeout, Ending&&... ending) {
+  return detail::async_send_json({"AsyncSendMsgWithTimeout", {}, timeout}, conn, msg, std::forward<Ending>(ending)...);
+}
+template <detail::msg_like T = detail::msg_view, class... Ending>
+  requires detail::json_ending<void(std::error_code), Ending...>
+auto AsyncSendMsgWithTimeout(const Conn& conn, const T& msg, std::chrono::nanoseconds timeout, PkgOption option,
+                             Ending&&... ending) {
+  return detail::async_send_json({"AsyncSendMsgWithTimeout", option, timeout}, conn, msg,
+                                 std::forward<Ending>(ending)...);
+}
+
+/// Receives one package and reads it as a message.
+///
+/// Completion: void(std::error_code, Msg), as Conn::AsyncRecvPkg; without a token asio::awaitable<Msg>. Only the
+/// awaitable that throws quotes a package that is no message. Errors: as RecvMsg. Cancellation: as Conn::AsyncRecvPkg:
+/// nothing is lost. Example:
+///     const gtcp::Msg msg = co_await gtcp::AsyncRecvMsg(conn);
+template <class... Ending>
+  requires detail::json_ending<void(std::error_code, Msg), Ending...>
+auto AsyncRecvMsg(const Conn& conn, Ending&&... ending) {
+  return detail::async_recv_json<Msg>({"AsyncRecvMsg"}, conn, std::forward<Ending>(ending)...);
+}
+template <class... Ending>
+  requires detail::json_ending<void(std::error_code, Msg), Ending...>
+auto AsyncRecvMsg(const Conn& conn, PkgOption option, Ending&&... ending) {
+  return detail::async_recv_json<Msg>({"AsyncRecvMsg", option}, conn, std::forward<Ending>(ending)...);
+}
+
+/// The same, within `timeout`: see Conn::AsyncRecvPkgWithTimeout. A timeout loses nothing.
+template <class... Ending>
+  requires detail::json_ending<void(std::error_code, Msg), Ending...>
+auto AsyncRecvMsgWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, Ending&&... ending) {
+  return detail::async_recv_json<Msg>({"AsyncRecvMsgWithTimeout", {}, timeout}, conn, std::forward<Ending>(ending)...);
+}
+template <class... Ending>
+  requires detail::json_ending<void(std::error_code, Msg), Ending...>
+auto AsyncRecvMsgWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, PkgOption option, Ending&&... ending) {
+  return detail::async_recv_json<Msg>({"AsyncRecvMsgWithTimeout", option, timeout}, conn,
+                                      std::forward<Ending>(ending)...);
+}
+
+/// Sends any value that nlohmann/json can convert as one package of JSON.
+///
+/// Errors: those of Conn::SendPkg and, before anything is sent, those of MarshalJson.
+/// Thread safety: may be called from any thread.
+template <detail::json_writable T>
+void SendJson(const Conn& conn, const T& value, PkgOption option = {}, OnError on_error = {}) {
+  detail::send_json({"SendJson", option}, conn, value, on_error);
+}
+template <detail::json_writable T>
+void SendJson(const Conn& conn, const T& value, std::error_code& ec) {
+  detail::send_json({"SendJson"}, conn, value, ec);
+}
+
+/// The same, within `timeout`: see Conn::SendPkgWithTimeout.
+template <detail::json_writable T>
+void SendJsonWithTimeout(const Conn& conn, const T& value, std::chrono::nanoseconds timeout, PkgOption option = {},
+                         OnError on_error = {}) {
+  detail::send_json({"SendJsonWithTimeout", option, timeout}, conn, value, on_error);
+}
+template <detail::json_writable T>
+void SendJsonWithTimeout(const Conn& conn, const T& value, std::chrono::nanoseconds timeout, std::error_code& ec) {
+  detail::send_json({"SendJsonWithTimeout", {}, timeout}, conn, value, ec);
+}
+
+/// Receives one package and reads it as any value that nlohmann/json can convert.
+///
+/// Errors: those of Conn::RecvPkg; Errc::InvalidMsg, not fatal, when the package holds something else, as UnmarshalJson
+/// says: it was consumed, and the next one can be received.
+/// Thread safety: may be called from any thread; each call gets a package of its own.
+/// Example:
+///     const auto sizes = gtcp::RecvJson<std::vector<int>>(conn);
+template <detail::json_readable T>
+T RecvJson(const Conn& conn, PkgOption option = {}, OnError on_error = {}) {
+  return detail::recv_json<T>({"RecvJson", option}, conn, on_error);
+}
+template <detail::json_readable T>
+T RecvJson(const Conn& conn, std::error_code& ec) {
+  return detail::recv_json<T>({"RecvJson"}, conn, ec);
+}
+
+/// The same, within `timeout`: see Conn::RecvPkgWithTimeout. A timeout loses nothing.
+template <detail::json_readable T>
+T RecvJsonWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, PkgOption option = {},
+                      OnError on_error = {}) {
+  return detail::recv_json<T>({"RecvJsonWithTimeout", option, timeout}, conn, on_error);
+}
+template <detail::json_readable T>
+T RecvJsonWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, std::error_code& ec) {
+  return detail::recv_json<T>({"RecvJsonWithTimeout", {}, timeout}, conn, ec);
+}
+
+/// Sends any value that nlohmann/json can convert as one package of JSON.
+///
+/// Completion: void(std::error_code), as Conn::AsyncSendPkg; without a token asio::awaitable<void>.
+/// Errors: as SendJson; also what can't be written is told by the completion.
+/// Cancellation: as Conn::AsyncSendPkg.
+/// Lifetimes: the value is written to JSON before the function returns; nothing is borrowed. g++ 12 breaks temporary
+/// objects of aggregate classes inside of a co_await expression: give it a variable.
+template <detail::json_writable T, class... Ending>
+  requires detail::json_ending<void(std::error_code), Ending...>
+auto AsyncSendJson(const Conn& conn, const T& value, Ending&&... ending) {
+  return detail::async_send_json({"AsyncSendJson"}, conn, value, std::forward<Ending>(ending)...);
+}
+template <detail::json_writable T, class... Ending>
+  requires detail::json_ending<void(std::error_code), Ending...>
+auto AsyncSendJson(const Conn& conn, const T& value, PkgOption option, Ending&&... ending) {
+  return detail::async_send_json({"AsyncSendJson", option}, conn, value, std::forward<Ending>(ending)...);
+}
+
+/// The same, within `timeout`: see Conn::AsyncSendPkgWithTimeout.
+template <detail::json_writable T, class... Ending>
+  requires detail::json_ending<void(std::error_code), Ending...>
+auto AsyncSendJsonWithTimeout(const Conn& conn, const T& value, std::chrono::nanoseconds timeout, Ending&&... ending) {
+  return detail::async_send_json({"AsyncSendJsonWithTimeout", {}, timeout}, conn, value,
+                                 std::forward<Ending>(ending)...);
+}
+template <detail::json_writable T, class... Ending>
+  requires detail::json_ending<void(std::error_code), Ending...>
+auto AsyncSendJsonWithTimeout(const Conn& conn, const T& value, std::chrono::nanoseconds timeout, PkgOption option,
+                              Ending&&... ending) {
+  return detail::async_send_json({"AsyncSendJsonWithTimeout", option, timeout}, conn, value,
+                                 std::forward<Ending>(ending)...);
+}
+
+/// Receives one package and reads it as any value that nlohmann/json can convert.
+///
+/// Completion: void(std::error_code, T), as Conn::AsyncRecvPkg; without a token asio::awaitable<T>. T's from_json runs
+/// on the handler's executor. Errors: as RecvJson. Cancellation: as Conn::AsyncRecvPkg: nothing is lost.
+template <detail::json_readable T, class... Ending>
+  requires detail::json_ending<void(std::error_code, T), Ending...>
+auto AsyncRecvJson(const Conn& conn, Ending&&... ending) {
+  return detail::async_recv_json<T>({"AsyncRecvJson"}, conn, std::forward<Ending>(ending)...);
+}
+template <detail::json_readable T, class... Ending>
+  requires detail::json_ending<void(std::error_code, T), Ending...>
+auto AsyncRecvJson(const Conn& conn, PkgOption option, Ending&&... ending) {
+  return detail::async_recv_json<T>({"AsyncRecvJson", option}, conn, std::forward<Ending>(ending)...);
+}
+
+/// The same, within `timeout`: see Conn::AsyncRecvPkgWithTimeout. A timeout loses nothing.
+template <detail::json_readable T, class... Ending>
+  requires detail::json_ending<void(std::error_code, T), Ending...>
+auto AsyncRecvJsonWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, Ending&&... ending) {
+  return detail::async_recv_json<T>({"AsyncRecvJsonWithTimeout", {}, timeout}, conn, std::forward<Ending>(ending)...);
+}
+template <detail::json_readable T, class... Ending>
+  requires detail::json_ending<void(std::error_code, T), Ending...>
+auto AsyncRecvJsonWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, PkgOption option,
+                              Ending&&... ending) {
+  return detail::async_recv_json<T>({"AsyncRecvJsonWithTimeout", option, timeout}, conn,
+                                    std::forward<Ending>(ending)...);
 }
 
 }  // namespace gtcp

@@ -53,6 +53,10 @@ struct pkg_format {
 
 inline constexpr long long max_pkg_data_size = 0x7FFFFFFF;
 
+inline std::chrono::milliseconds retry_pause(const Retry& retry) noexcept {
+  return retry.Interval.count() != 0 ? retry.Interval : std::chrono::milliseconds(100);
+}
+
 inline std::error_code check(const Retry& retry, std::string& why) {
   if (retry.Count < 0) {
     why = "Retry.Count is " + std::to_string(retry.Count) + ", allowed are 0 and more";

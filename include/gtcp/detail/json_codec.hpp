@@ -26,6 +26,17 @@ struct Msg;
 
 namespace detail {
 
+/// What `{.Act = "hello"}` becomes where a message is only read: no string is made of it. It has no destructor, either:
+/// g++ 12 moves an aggregate that is made inside of a co_await expression byte by byte, which a std::string does not
+/// survive, and `co_await AsyncSendMsg(conn, {.Act = "hello"})` has to work.
+struct msg_view {
+  std::string_view Act = {};
+  std::string_view Data = {};
+};
+
+template <class T>
+concept msg_like = std::same_as<T, Msg> || std::same_as<T, msg_view>;
+
 /// A document of nlohmann: written and read as it is, without a conversion.
 template <class T>
 concept json_document = std::same_as<T, nlohmann::json> || std::same_as<T, nlohmann::ordered_json>;
@@ -93,7 +104,7 @@ std::error_code encode_json(const T& value, std::string& text, std::string* why)
   return guard_conversion(why, [&]() -> std::error_code {
     text.clear();
     const char* reason = nullptr;
-    if constexpr (std::is_same_v<T, Msg>) {
+    if constexpr (msg_like<T>) {
       append_msg(text, value.Act, value.Data);
     } else if constexpr (json_document<T>) {
       reason = append_json(text, value);

@@ -5,14 +5,18 @@
 // What differs between operating systems, and nothing else: waiting for descriptors, waking a waiting thread,
 // unacknowledged bytes, signals and processes. No other header of gtcp includes a system header.
 
+#include <asio/buffer.hpp>
 #include <asio/detail/config.hpp>
 #include <asio/detail/socket_types.hpp>
 #include <asio/error.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstring>
 #include <optional>
+#include <span>
 #include <string>
 #include <system_error>
 
@@ -26,6 +30,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <linux/sockios.h>
@@ -45,9 +50,9 @@ inline constexpr clock::time_point no_deadline = clock::time_point::max();
 
 inline std::error_code last_system_error() noexcept {
 #if defined(ASIO_WINDOWS)
-  return {::WSAGetLastError(), std::system_category()};
+  return {::WSAGetLastError(), asio::error::get_system_category()};
 #else
-  return {errno, std::system_category()};
+  return {errno, asio::error::get_system_category()};
 #endif
 }
 
@@ -66,6 +71,15 @@ inline long current_pid() noexcept {
   return ::_getpid();
 #else
   return static_cast<long>(::getpid());
+#endif
+}
+
+inline bool is_unix_address(const void* address) noexcept {
+#if defined(ASIO_WINDOWS)
+  static_cast<void>(address);
+  return false;
+#else
+  return static_cast<const sockaddr*>(address)->sa_family == AF_UNIX;
 #endif
 }
 
@@ -94,7 +108,8 @@ inline std::optional<std::size_t> unacknowledged_bytes([[maybe_unused]] native_s
 /// connection is given up. Zero leaves a value at the system's default.
 inline std::error_code set_keep_alive_times([[maybe_unused]] native_socket descriptor,
                                             [[maybe_unused]] std::chrono::seconds idle,
-                                            [[maybe_unused]] std::chrono::seconds interval, [[maybe_unused]] int count) {
+                                            [[maybe_unused]] std::chrono::seconds interval,
+                                            [[maybe_unused]] int count) {
 #if !defined(ASIO_WINDOWS)
   const auto set = [descriptor](int name, long long value) -> std::error_code {
     const int number = static_cast<int>(std::min<long long>(value, 32767));
@@ -112,11 +127,281 @@ inline std::error_code set_keep_alive_times([[maybe_unused]] native_socket descr
   return {};
 }
 
+struct io_count {
+  std::size_t size = 0;
+  std::error_code error;  ///< asio::error::would_block when nothing moved and waiting may help
+};
+
+/// Reads what is there, without waiting. Zero bytes without an error is the end of the stream.
+inline io_count read_some(native_socket descriptor, asio::mutable_buffer buffer) noexcept {
+  for (;;) {
+#if defined(ASIO_WINDOWS)
+    const auto got = ::recv(descriptor, static_cast<char*>(buffer.data()),
+                            static_cast<int>(std::min<std::size_t>(buffer.size(), 0x7FFFFFFF)), 0);
+#else
+    const auto got = ::recv(descriptor, buffer.data(), buffer.size(), 0);
+#endif
+    if (got >= 0) return {static_cast<std::size_t>(got), {}};
+    const std::error_code error = last_system_error();
+    if (error == asio::error::interrupted) continue;
+    return {0, error == asio::error::try_again ? make_error_code(asio::error::would_block) : error};
+  }
+}
+
+/// How many buffers write_some takes in one call.
+inline constexpr std::size_t max_gather = 64;
+
+/// Writes what the system takes of `buffers`, in one call, without waiting and without SIGPIPE.
+inline io_count write_some(native_socket descriptor, std::span<const asio::const_buffer> buffers) noexcept {
+  const std::size_t count = std::min(buffers.size(), max_gather);
+#if defined(ASIO_WINDOWS)
+  WSABUF parts[max_gather];
+  for (std::size_t i = 0; i < count; ++i) {
+    parts[i].buf = const_cast<char*>(static_cast<const char*>(buffers[i].data()));
+    parts[i].len = static_cast<ULONG>(std::min<std::size_t>(buffers[i].size(), 0x7FFFFFFF));
+  }
+  DWORD sent = 0;
+  if (::WSASend(descriptor, parts, static_cast<DWORD>(count), &sent, 0, nullptr, nullptr) == 0) return {sent, {}};
+  return {0, last_system_error()};
+#else
+  iovec parts[max_gather];
+  for (std::size_t i = 0; i < count; ++i) {
+    parts[i].iov_base = const_cast<void*>(buffers[i].data());
+    parts[i].iov_len = buffers[i].size();
+  }
+  msghdr message = {};
+  message.msg_iov = parts;
+  message.msg_iovlen = static_cast<decltype(message.msg_iovlen)>(count);
+#if defined(MSG_NOSIGNAL)
+  constexpr int flags = MSG_NOSIGNAL;
+#else
+  constexpr int flags = 0;  // SO_NOSIGPIPE was set when the socket was prepared
+#endif
+  for (;;) {
+    const auto sent = ::sendmsg(descriptor, &message, flags);
+    if (sent >= 0) return {static_cast<std::size_t>(sent), {}};
+    const std::error_code error = last_system_error();
+    if (error == asio::error::interrupted) continue;
+    return {0, error == asio::error::try_again ? make_error_code(asio::error::would_block) : error};
+  }
+#endif
+}
+
+/// Makes a descriptor fit for a connection: non-blocking, not inherited by programs that this one starts, no SIGPIPE.
+inline std::error_code prepare_socket(native_socket descriptor) noexcept {
+  set_close_on_exec(descriptor);
+#if defined(ASIO_WINDOWS)
+  u_long on = 1;
+  if (::ioctlsocket(descriptor, FIONBIO, &on) != 0) return last_system_error();
+#else
+  const int flags = ::fcntl(descriptor, F_GETFL, 0);
+  if (flags == -1 || ((flags & O_NONBLOCK) == 0 && ::fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) == -1)) {
+    return last_system_error();
+  }
+#if defined(SO_NOSIGPIPE)
+  const int on = 1;
+  ::setsockopt(descriptor, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on));
+#endif
+#endif
+  return {};
+}
+
+/// Opens a stream socket that is fit for a connection; `error` says why there is none.
+inline native_socket open_socket(int family, std::error_code& error) noexcept {
+#if defined(SOCK_NONBLOCK) && defined(SOCK_CLOEXEC)
+  const native_socket descriptor = ::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+#else
+  const native_socket descriptor = ::socket(family, SOCK_STREAM, 0);
+#endif
+  if (descriptor == invalid_native_socket) {
+    error = last_system_error();
+    return descriptor;
+  }
+#if defined(SOCK_NONBLOCK) && defined(SOCK_CLOEXEC)
+  error.clear();
+#else
+  error = prepare_socket(descriptor);
+#endif
+  return descriptor;
+}
+
+/// Takes a connection that waits at `listener`, fit for a connection; `error` is would_block when there is none.
+inline native_socket accept_socket(native_socket listener, std::error_code& error) noexcept {
+  for (;;) {
+#if defined(__linux__) || defined(__FreeBSD__)
+    const native_socket descriptor = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    error = descriptor == invalid_native_socket ? last_system_error() : std::error_code();
+#else
+    const native_socket descriptor = ::accept(listener, nullptr, nullptr);
+    error = descriptor == invalid_native_socket ? last_system_error() : prepare_socket(descriptor);
+#endif
+    if (error == asio::error::interrupted) continue;
+    if (error == asio::error::try_again) error = asio::error::would_block;
+    return descriptor;
+  }
+}
+
+/// Begins to connect; would_block when it goes on in the background (then wait for write and ask pending_error).
+inline std::error_code connect_socket(native_socket descriptor, const void* address, std::size_t size) noexcept {
+  if (::connect(descriptor, static_cast<const sockaddr*>(address), static_cast<socklen_t>(size)) == 0) return {};
+  const std::error_code error = last_system_error();
+  const bool goes_on = error == asio::error::in_progress || error == asio::error::interrupted ||
+                       (error == asio::error::would_block && !is_unix_address(address));
+  return goes_on ? make_error_code(asio::error::would_block) : error;
+}
+
+inline std::error_code bind_socket(native_socket descriptor, const void* address, std::size_t size) noexcept {
+  if (::bind(descriptor, static_cast<const sockaddr*>(address), static_cast<socklen_t>(size)) == 0) return {};
+  return last_system_error();
+}
+
+/// Returns, and clears, the error that the system noted at the socket; the result of a connect in the background.
+inline std::error_code pending_error(native_socket descriptor) noexcept {
+  int value = 0;
+  socklen_t size = sizeof(value);
+  if (::getsockopt(descriptor, SOL_SOCKET, SO_ERROR, reinterpret_cast<char*>(&value), &size) != 0) {
+    return last_system_error();
+  }
+  return {value, asio::error::get_system_category()};
+}
+
+enum class socket_option { no_delay, keep_alive, recv_buffer, send_buffer, reuse_address, v6_only };
+
+struct socket_option_name {
+  int level;
+  int name;
+};
+
+inline socket_option_name name_of(socket_option option) noexcept {
+  switch (option) {
+    case socket_option::no_delay: return {IPPROTO_TCP, TCP_NODELAY};
+    case socket_option::keep_alive: return {SOL_SOCKET, SO_KEEPALIVE};
+    case socket_option::recv_buffer: return {SOL_SOCKET, SO_RCVBUF};
+    case socket_option::send_buffer: return {SOL_SOCKET, SO_SNDBUF};
+    case socket_option::reuse_address: return {SOL_SOCKET, SO_REUSEADDR};
+    case socket_option::v6_only: return {IPPROTO_IPV6, IPV6_V6ONLY};
+  }
+  return {0, 0};
+}
+
+inline std::error_code set_option(native_socket descriptor, socket_option option, int value) noexcept {
+  const auto [level, name] = name_of(option);
+  if (::setsockopt(descriptor, level, name, reinterpret_cast<const char*>(&value), sizeof(value)) == 0) return {};
+  return last_system_error();
+}
+
+inline std::error_code get_option(native_socket descriptor, socket_option option, int& value) noexcept {
+  const auto [level, name] = name_of(option);
+  socklen_t size = sizeof(value);
+  if (::getsockopt(descriptor, level, name, reinterpret_cast<char*>(&value), &size) == 0) return {};
+  return last_system_error();
+}
+
+/// Ends the sending direction: the peer sees the end of the stream behind what was sent.
+inline void shutdown_send(native_socket descriptor) noexcept {
+#if defined(ASIO_WINDOWS)
+  ::shutdown(descriptor, SD_SEND);
+#else
+  ::shutdown(descriptor, SHUT_WR);
+#endif
+}
+
+/// Closes the descriptor; `hard`: what the peer did not get is thrown away and it sees a reset.
+inline void close_socket(native_socket descriptor, bool hard) noexcept {
+  if (hard) {
+    ::linger option = {1, 0};
+    ::setsockopt(descriptor, SOL_SOCKET, SO_LINGER, reinterpret_cast<const char*>(&option), sizeof(option));
+  }
+#if defined(ASIO_WINDOWS)
+  ::closesocket(descriptor);
+#else
+  ::close(descriptor);
+#endif
+}
+
+/// Room for the address of any stream socket.
+class socket_address_storage {
+ public:
+  sockaddr* data() noexcept { return reinterpret_cast<sockaddr*>(&storage_); }
+  const sockaddr* data() const noexcept { return reinterpret_cast<const sockaddr*>(&storage_); }
+  static constexpr std::size_t capacity() noexcept { return sizeof(sockaddr_storage); }
+  bool is_unix() const noexcept { return is_unix_address(&storage_); }
+
+  /// The path of a unix address of `size` bytes; empty for an unnamed one.
+  std::string unix_path([[maybe_unused]] std::size_t size) const {
+#if defined(ASIO_WINDOWS)
+    return {};
+#else
+    const auto& address = reinterpret_cast<const sockaddr_un&>(storage_);
+    const std::size_t offset = offsetof(sockaddr_un, sun_path);
+    if (size <= offset) return {};
+    return std::string(address.sun_path, ::strnlen(address.sun_path, size - offset));
+#endif
+  }
+
+  /// Makes this the address of the unix socket at `path`; returns its size.
+  std::size_t set_unix_path([[maybe_unused]] const std::string& path) noexcept {
+#if defined(ASIO_WINDOWS)
+    return 0;
+#else
+    auto& address = reinterpret_cast<sockaddr_un&>(storage_);
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+    return offsetof(sockaddr_un, sun_path) + path.size() + 1;
+#endif
+  }
+
+ private:
+  sockaddr_storage storage_ = {};
+};
+
+/// The longest path of a unix socket.
+#if defined(ASIO_WINDOWS)
+inline constexpr std::size_t max_unix_path = 0;
+#else
+inline constexpr std::size_t max_unix_path = sizeof(sockaddr_un::sun_path) - 1;
+#endif
+
+/// Fetches the socket's own or its peer's address; returns its size, 0 if there is none.
+inline std::size_t socket_address(native_socket descriptor, bool of_peer, socket_address_storage& address) noexcept {
+  socklen_t length = static_cast<socklen_t>(address.capacity());
+  const int result =
+      of_peer ? ::getpeername(descriptor, address.data(), &length) : ::getsockname(descriptor, address.data(), &length);
+  return result == 0 ? static_cast<std::size_t>(length) : 0;
+}
+
+/// Returns the address family of a socket.
+inline int socket_family(native_socket descriptor) noexcept {
+  socket_address_storage address;
+  return socket_address(descriptor, false, address) == 0 ? AF_INET : address.data()->sa_family;
+}
+
+inline bool is_unix_socket(native_socket descriptor) noexcept {
+#if defined(ASIO_WINDOWS)
+  static_cast<void>(descriptor);
+  return false;
+#else
+  return socket_family(descriptor) == AF_UNIX;
+#endif
+}
+
 /// Removes a unix socket's file if `path` is a socket that nobody can be listening on. Never touches other files.
 inline void remove_socket_file([[maybe_unused]] const std::string& path) noexcept {
 #if !defined(ASIO_WINDOWS)
   struct stat info = {};
   if (::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode)) ::unlink(path.c_str());
+#endif
+}
+
+/// Counts the forks that led to this process: what was made under another number belongs to the parent.
+inline unsigned fork_generation() noexcept {
+#if defined(ASIO_WINDOWS)
+  return 0;
+#else
+  static std::atomic<unsigned> generation{0};
+  [[maybe_unused]] static const int registered =
+      ::pthread_atfork(nullptr, nullptr, [] { generation.fetch_add(1, std::memory_order_relaxed); });
+  return generation.load(std::memory_order_relaxed);
 #endif
 }
 
@@ -171,8 +456,13 @@ class waker {
 
   /// The waker of the calling thread.
   static waker& of_this_thread() {
-    thread_local waker instance;
-    return instance;
+    thread_local std::optional<waker> instance;
+    thread_local unsigned generation = 0;
+    if (!instance || generation != fork_generation()) {
+      instance.emplace();  // a child must not share its parent's
+      generation = fork_generation();
+    }
+    return *instance;
   }
 
  private:
@@ -189,7 +479,8 @@ constexpr bool includes(wait_direction set, wait_direction part) noexcept {
 /// Blocks until `descriptor` is ready for one of `directions`, `wake` is signalled, or `deadline` has passed; it may
 /// also return early for no reason, so every caller loops. Where there is no descriptor left for a waker it looks
 /// up every 10 ms instead.
-inline void wait_descriptor(native_socket descriptor, wait_direction directions, waker& wake, clock::time_point deadline) {
+inline void wait_descriptor(native_socket descriptor, wait_direction directions, waker& wake,
+                            clock::time_point deadline) {
   using std::chrono::milliseconds;
   constexpr milliseconds longest{60'000};
   const bool can_be_woken = wake.native_handle() != -1;
@@ -207,6 +498,19 @@ inline void wait_descriptor(native_socket descriptor, wait_direction directions,
   pollfd entries[2] = {{descriptor, events, 0}, {wake.native_handle(), POLLIN, 0}};
   const int ready = ::poll(entries, can_be_woken ? 2 : 1, static_cast<int>(timeout.count()));
   if (ready > 0 && can_be_woken && entries[1].revents != 0) wake.reset();
+#endif
+}
+
+/// Whether the descriptor is ready for one of `directions` right now.
+inline bool is_ready(native_socket descriptor, wait_direction directions) {
+  const short events = static_cast<short>((includes(directions, wait_direction::read) ? POLLIN : 0) |
+                                          (includes(directions, wait_direction::write) ? POLLOUT : 0));
+#if defined(ASIO_WINDOWS)
+  WSAPOLLFD entry = {descriptor, events, 0};
+  return ::WSAPoll(&entry, 1, 0) > 0;
+#else
+  pollfd entry = {descriptor, events, 0};
+  return ::poll(&entry, 1, 0) > 0;
 #endif
 }
 

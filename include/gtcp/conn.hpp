@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_CONN_HPP
+#define GTCP_CONN_HPP
+
+// The connection: a cheap handle with shared ownership. Its operations on bytes are in byte_operations.hpp, those on
+// packages in pkg_operations.hpp; here is what belongs to the connection itself.
+
+#include <gtcp/conn_option.hpp>
+#include <gtcp/pkg_operations.hpp>
+#include <gtcp/timer.hpp>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/awaitable.hpp>
+
+#include <algorithm>
+#include <any>
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+namespace gtcp {
+
+namespace detail {
+struct conn_access;
+}
+
+/// A connection over which two programs exchange packages, or bytes.
+///
+/// A Conn is a handle: copies name the same connection. It is made by NewConn, by a Server for its handler, or from an
+/// existing socket by NewConnByNetConn. A default-constructed Conn is not connected: its operations fail with
+/// asio::error::not_connected.
+///
+/// Thread safety: all operations may be called at once from any thread on the same connection, blocking and
+/// asynchronous mixed. As with std::shared_ptr, one handle object must not be assigned while another thread uses that
+/// same object. Lifetimes: operations under way keep the connection's state, but not the connection: when the last
+/// handle is dropped it closes as by Close(). The execution context of ConnOption::Executor must live until then.
+///
+/// Source: GoFrame: gtcp.Conn.
+class Conn : public PkgOperations {
+ public:
+  using executor_type = asio::any_io_executor;
+  using NativeHandle = detail::native_socket;
+
+  /// Not connected.
+  Conn() = default;
+
+  /// Whether it is connected, or was: false only for a default-constructed Conn.
+  explicit operator bool() const noexcept { return state_ != nullptr; }
+  friend bool operator==(const Conn& a, const Conn& b) noexcept { return a.state_ == b.state_; }
+
+  // ---- Waiting for what was sent
+
+  /// Waits until everything that was accepted for sending is with the system. What the process has not flushed is lost
+  /// when it is killed.
+  ///
+  /// Errors: those of sends.
+  void Flush(OnError on_error = {}) const { flush("Flush", {}, on_error); }
+  void FlushWithTimeout(Timeout timeout, OnError on_error = {}) const {
+    flush("FlushWithTimeout", within(timeout), on_error);
+  }
+
+  /// Completion: void(std::error_code).
+  [[nodiscard]] asio::awaitable<void> AsyncFlush(OnError on_error = {}) const {
+    return await_flush(detail::prepare("AsyncFlush", state_, Retry{}), {}, on_error);
+  }
+  template <detail::completion_token Token>
+  auto AsyncFlush(Token&& token) const {
+    return detail::async_flush(detail::prepare("AsyncFlush", state_, Retry{}), {}, std::forward<Token>(token));
+  }
+  [[nodiscard]] asio::awaitable<void> AsyncFlushWithTimeout(Timeout timeout, OnError on_error = {}) const {
+    return await_flush(detail::prepare("AsyncFlushWithTimeout", state_, Retry{}), within(timeout), on_error);
+  }
+  template <detail::completion_token Token>
+  auto AsyncFlushWithTimeout(Timeout timeout, Token&& token) const {
+    return detail::async_flush(detail::prepare("AsyncFlushWithTimeout", state_, Retry{}), within(timeout),
+                               std::forward<Token>(token));
+  }
+
+  // ---- Deadlines
+
+  /// Sets when receives and sends give up that have no timeout of their own, those that wait now included. `{}` is
+  /// never.
+  ///
+  /// Errors: asio::error::not_connected.
+  /// Source: GoFrame: Conn.SetDeadline.
+  void SetDeadline(std::chrono::steady_clock::time_point at, OnError on_error = {}) const {
+    if (connected("SetDeadline", on_error)) {
+      state_->set_recv_deadline(at);
+      state_->set_send_deadline(at);
+    }
+  }
+  void SetDeadlineRecv(std::chrono::steady_clock::time_point at, OnError on_error = {}) const {
+    if (connected("SetDeadlineRecv", on_error)) state_->set_recv_deadline(at);
+  }
+  void SetDeadlineSend(std::chrono::steady_clock::time_point at, OnError on_error = {}) const {
+    if (connected("SetDeadlineSend", on_error)) state_->set_send_deadline(at);
+  }
+
+  /// Sets how long nothing must have come before Recv with a negative length returns; 1 ms by default. A negative time
+  /// is Errc::InvalidOption.
+  ///
+  /// Source: GoFrame: Conn.SetBufferWaitRecv.
+  void SetBufferWaitRecv(std::chrono::nanoseconds wait, OnError on_error = {}) const {
+    if (!connected("SetBufferWaitRecv", on_error)) return;
+    if (wait.count() < 0) {
+      on_error.Report(Errc::InvalidOption, [&] {
+        return "SetBufferWaitRecv: the wait is " + std::to_string(wait.count()) + " ns, allowed are 0 and more";
+      });
+      return;
+    }
+    state_->set_buffer_wait(wait);
+  }
+
+  /// Sets what it means that a send is done, for sends from now on.
+  void SetSendMode(SendMode mode, OnError on_error = {}) const {
+    if (connected("SetSendMode", on_error)) state_->set_mode(mode);
+  }
+
+  // ---- Closing
+
+  /// Closes the connection and returns at once. Every waiting operation, and every later one, fails with Errc::Closed.
+  /// What was accepted for sending is still delivered in the background, within ConnOption::Linger, to a peer that
+  /// reads. May be called any number of times, from any thread, also inside callbacks.
+  ///
+  /// Source: GoFrame: Conn.Close.
+  void Close() const noexcept {
+    if (state_ != nullptr) state_->close(false);
+  }
+
+  /// Closes and waits until everything is delivered, at most `timeout`. Returns whether the peer's system has all of
+  /// it.
+  ///
+  /// Errors: Errc::Timeout when it is not done in time (it goes on in the background); Errc::WouldDeadlock.
+  bool CloseAndWait(Timeout timeout, OnError on_error = {}) const {
+    const detail::prepared op = detail::prepare("CloseAndWait", state_, Retry{});
+    std::error_code error = op.error;
+    bool delivered = false;
+    if (!error) {
+      state_->close(false);
+      delivered = state_->wait_closed(within(timeout), error);
+    }
+    op.report(on_error, error);
+    return delivered;
+  }
+
+  /// Closes, and completes when everything is delivered or the linger time is over. Completion: void(std::error_code,
+  /// bool), the bool saying whether the peer's system has all of it.
+  [[nodiscard]] asio::awaitable<bool> AsyncClose(OnError on_error = {}) const {
+    return await_close(detail::prepare("AsyncClose", state_, Retry{}), on_error);
+  }
+  template <detail::completion_token Token>
+  auto AsyncClose(Token&& token) const {
+    return detail::async_close(detail::prepare("AsyncClose", state_, Retry{}), std::forward<Token>(token));
+  }
+
+  /// Ends sending only, behind everything that was sent: the peer sees the end of the stream, and can go on sending.
+  /// Later sends fail with asio::error::shut_down. Returns at once.
+  void CloseWrite(OnError on_error = {}) const {
+    if (connected("CloseWrite", on_error)) state_->close_write();
+  }
+
+  /// Closes at once and throws away what is not delivered: the peer sees a reset.
+  void Abort() const noexcept {
+    if (state_ != nullptr) state_->close(true);
+  }
+
+  /// Keeps the Server from closing the connection when its handler has returned, so that a copy can be used elsewhere.
+  void Detach() const noexcept {
+    if (state_ != nullptr) state_->detach();
+  }
+
+  /// Whether Close or Abort was called.
+  bool IsClosed() const noexcept { return state_ == nullptr || state_->closed(); }
+
+  /// Why the connection ended: the first fatal error of the stream, Errc::Closed, or no error while it is open.
+  std::error_code CloseReason() const {
+    return state_ != nullptr ? state_->close_reason() : make_error_code(asio::error::not_connected);
+  }
+
+  // ---- Timers that end with the connection
+
+  /// Runs `job` once, `delay` from now, on a thread of the default Timer; not if the connection was closed before.
+  /// `job` takes the Conn, or nothing.
+  ///
+  /// Lifetimes: the entry does not keep the connection; a job that captures a Conn does, so take it as the parameter.
+  template <class Job>
+    requires(std::invocable<std::decay_t<Job>&, Conn> || std::invocable<std::decay_t<Job>&>)
+  TimerEntry SetTimeout(std::chrono::nanoseconds delay, Job&& job) const {
+    const auto wait = std::max(delay, std::chrono::nanoseconds(0));
+    return bind_timer({.name = "Conn::SetTimeout", .first = wait, .interval = wait, .times = 1},
+                      std::forward<Job>(job));
+  }
+
+  /// Runs `job` every `interval`, the first time an interval from now, until the connection is closed.
+  ///
+  /// Errors: std::system_error with Errc::InvalidOption for an interval of zero or less.
+  template <class Job>
+    requires(std::invocable<std::decay_t<Job>&, Conn> || std::invocable<std::decay_t<Job>&>)
+  TimerEntry SetInterval(std::chrono::nanoseconds interval, Job&& job) const {
+    if (interval.count() <= 0) {
+      detail::throw_invalid_timer("Conn::SetInterval",
+                                  "interval is " + std::to_string(interval.count()) + " ns, allowed are 1 ns and more");
+    }
+    return bind_timer({.name = "Conn::SetInterval", .first = interval, .interval = interval}, std::forward<Job>(job));
+  }
+
+  // ---- About the connection
+
+  /// The address of the peer, "127.0.0.1:51220", or the path of a unix socket. Valid after Close too.
+  std::string RemoteAddr() const { return state_ != nullptr ? state_->remote_address() : std::string(); }
+  /// The own address. Valid after Close too.
+  std::string LocalAddr() const { return state_ != nullptr ? state_->local_address() : std::string(); }
+
+  /// A number that no other connection of this process has; 0 if not connected.
+  std::uint64_t Id() const noexcept { return state_ != nullptr ? state_->id() : 0; }
+
+  /// A place for whatever the user wants to keep with the connection.
+  ///
+  /// Thread safety: none; it is the user's.
+  std::any& UserData() const {
+    if (state_ == nullptr) throw std::system_error(make_error_code(asio::error::not_connected), "UserData");
+    return state_->user_data();
+  }
+
+  /// The executor on which asynchronous operations go on whose handlers have none of their own.
+  executor_type get_executor() const {
+    return state_ != nullptr ? state_->executor() : executor_type(asio::system_executor());
+  }
+
+  /// The system's descriptor, which stays the Conn's; invalid after closing. Reading or writing through it would break
+  /// the framing.
+  NativeHandle GetNativeHandle() const {
+    NativeHandle handle = detail::invalid_native_socket;
+    if (state_ != nullptr) {
+      static_cast<void>(state_->with_descriptor([&](NativeHandle descriptor) {
+        handle = descriptor;
+        return std::error_code();
+      }));
+    }
+    return handle;
+  }
+
+  // ---- Options of the socket. Errors: the system's, Errc::Closed, Errc::InvalidOption for a negative value.
+
+  void SetNoDelay(bool on, OnError on_error = {}) const {
+    set_option("SetNoDelay", detail::socket_option::no_delay, on ? 1 : 0, on_error);
+  }
+  bool NoDelay(OnError on_error = {}) const {
+    return get_option("NoDelay", detail::socket_option::no_delay, on_error) != 0;
+  }
+  void SetKeepAlive(bool on, OnError on_error = {}) const {
+    set_option("SetKeepAlive", detail::socket_option::keep_alive, on ? 1 : 0, on_error);
+  }
+  bool KeepAlive(OnError on_error = {}) const {
+    return get_option("KeepAlive", detail::socket_option::keep_alive, on_error) != 0;
+  }
+  /// Sets when the first keep-alive probe is sent, the pause between probes, and how many stay unanswered; 0 leaves a
+  /// value as it is.
+  void SetKeepAliveTimes(std::chrono::seconds idle, std::chrono::seconds interval, int count,
+                         OnError on_error = {}) const {
+    if (!connected("SetKeepAliveTimes", on_error)) return;
+    std::string why;
+    std::error_code error =
+        detail::check(ConnOption{.KeepAliveIdle = idle, .KeepAliveInterval = interval, .KeepAliveCount = count}, why);
+    if (!error) {
+      error = state_->with_descriptor(
+          [&](NativeHandle descriptor) { return detail::set_keep_alive_times(descriptor, idle, interval, count); });
+    }
+    on_error.Report(error, [&] { return "SetKeepAliveTimes: " + why; });
+  }
+  void SetRecvBufferSize(std::size_t bytes, OnError on_error = {}) const {
+    set_option("SetRecvBufferSize", detail::socket_option::recv_buffer, bytes, on_error);
+  }
+  std::size_t RecvBufferSize(OnError on_error = {}) const {
+    return static_cast<std::size_t>(get_option("RecvBufferSize", detail::socket_option::recv_buffer, on_error));
+  }
+  void SetSendBufferSize(std::size_t bytes, OnError on_error = {}) const {
+    set_option("SetSendBufferSize", detail::socket_option::send_buffer, bytes, on_error);
+  }
+  std::size_t SendBufferSize(OnError on_error = {}) const {
+    return static_cast<std::size_t>(get_option("SendBufferSize", detail::socket_option::send_buffer, on_error));
+  }
+  /// Sets how long Close goes on delivering in the background; 0 is not at all, negative is Errc::InvalidOption.
+  void SetLinger(std::chrono::milliseconds linger, OnError on_error = {}) const {
+    if (!connected("SetLinger", on_error)) return;
+    std::string why;
+    const std::error_code error = detail::check(ConnOption{.Linger = linger}, why);
+    if (!error) state_->set_linger(linger);
+    on_error.Report(error, [&] { return "SetLinger: " + why; });
+  }
+
+ private:
+  friend class Cork;
+  friend struct detail::conn_access;
+  friend struct std::hash<Conn>;
+
+  explicit Conn(detail::conn_ptr handle) : PkgOperations(std::move(handle)) {}
+
+  bool connected(const char* name, const OnError& on_error) const {
+    const std::error_code error = state_ == nullptr ? make_error_code(asio::error::not_connected) : std::error_code();
+    on_error.Report(error, [&] { return std::string(name); });
+    return !error;
+  }
+
+  void flush(const char* name, const detail::time_limit& until, const OnError& on_error) const {
+    const detail::prepared op = detail::prepare(name, state_, Retry{});
+    op.report(on_error, op.error ? op.error : state_->flush(until));
+  }
+
+  static asio::awaitable<void> await_flush(detail::prepared op, detail::time_limit limit, OnError on_error) {
+    std::error_code error;
+    auto waiting = detail::async_flush(op, limit, asio::redirect_error(asio::use_awaitable, error));
+    co_await std::move(waiting);
+    op.report(on_error, error);
+  }
+
+  static asio::awaitable<bool> await_close(detail::prepared op, OnError on_error) {
+    std::error_code error;
+    auto waiting = detail::async_close(op, asio::redirect_error(asio::use_awaitable, error));
+    const bool delivered = co_await std::move(waiting);
+    op.report(on_error, error);
+    co_return delivered;
+  }
+
+  void set_option(const char* name, detail::socket_option option, std::size_t value, const OnError& on_error) const {
+    if (!connected(name, on_error)) return;
+    constexpr std::size_t max_int = std::numeric_limits<int>::max();
+    const std::error_code error =
+        value > max_int ? make_error_code(Errc::InvalidOption) : state_->with_descriptor([&](NativeHandle descriptor) {
+          return detail::set_option(descriptor, option, static_cast<int>(value));
+        });
+    on_error.Report(error, [&] { return std::string(name) + "(" + std::to_string(value) + ")"; });
+  }
+
+  int get_option(const char* name, detail::socket_option option, const OnError& on_error) const {
+    int value = 0;
+    if (!connected(name, on_error)) return value;
+    const std::error_code error =
+        state_->with_descriptor([&](NativeHandle descriptor) { return detail::get_option(descriptor, option, value); });
+    on_error.Report(error, [&] { return std::string(name); });
+    return value;
+  }
+
+  template <class Job>
+  TimerEntry bind_timer(const detail::timer_spec& spec, Job&& job) const {
+    if (state_ == nullptr) throw std::system_error(make_error_code(asio::error::not_connected), spec.name);
+    const TimerEntry entry = detail::timer_access::add(
+        DefaultTimer(), spec,
+        [weak = std::weak_ptr(state_), job = std::decay_t<Job>(std::forward<Job>(job))]() mutable {
+          const Conn conn(weak.lock());
+          if (conn.IsClosed()) return false;
+          if constexpr (std::invocable<std::decay_t<Job>&, Conn>)
+            job(conn);
+          else
+            job();
+          return !conn.IsClosed();
+        });
+    state_->bind(entry);
+    return entry;
+  }
+};
+
+/// Holds small packages back while it lives, so that they leave together: in one write when the last Cork of a Conn is
+/// destroyed, and before that when 64 KiB are gathered, the outbox is full, or somebody waits for input on the Conn.
+///
+/// Thread safety: one Cork belongs to one thread; any number of them may be on one Conn. Its destructor neither throws
+/// nor blocks.
+class Cork {
+ public:
+  explicit Cork(const Conn& conn) : guard_(conn.state_) {}
+
+ private:
+  detail::cork_guard guard_;
+};
+
+namespace detail {
+
+/// How the rest of the library makes a Conn, and gets at its state.
+struct conn_access {
+  /// Makes the first handle: dropped with all its copies, the connection closes.
+  static Conn make(std::shared_ptr<conn_state> state) {
+    conn_state* const raw = state.get();
+    return Conn(conn_ptr(raw, [state = std::move(state)](conn_state*) noexcept { state->close(false); }));
+  }
+
+  static const conn_ptr& state(const Conn& conn) noexcept { return conn.state_; }
+};
+
+}  // namespace detail
+}  // namespace gtcp
+
+template <>
+struct std::hash<gtcp::Conn> {
+  std::size_t operator()(const gtcp::Conn& conn) const noexcept {
+    return std::hash<gtcp::detail::conn_ptr>()(conn.state_);
+  }
+};
+
+#endif

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_ASYNC_OP_HPP
+#define GTCP_DETAIL_ASYNC_OP_HPP
+
+// Asynchronous operations with their handlers: what the completion token's handler wants (its executor, its
+// allocator, its cancellation slot) around the operations of the connection, which know none of it.
+
+#include <gtcp/detail/conn_state.hpp>
+#include <gtcp/payload.hpp>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/associated_allocator.hpp>
+#include <asio/associated_cancellation_slot.hpp>
+#include <asio/associated_executor.hpp>
+#include <asio/async_result.hpp>
+#include <asio/dispatch.hpp>
+#include <asio/execution/outstanding_work.hpp>
+#include <asio/post.hpp>
+#include <asio/prefer.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/system_executor.hpp>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace gtcp::detail {
+
+using conn_ptr = std::shared_ptr<conn_state>;
+
+/// An operation that was checked and can begin: or the error that keeps it from it.
+struct prepared {
+  const char* name;
+  conn_ptr conn;
+  std::error_code error{};
+  std::string why{};
+  Retry retry{};
+  pkg_format format{};
+
+  std::string describe() const {
+    std::string text = std::string(name) + (conn != nullptr ? " [" + conn->remote_address() + "]" : "");
+    if (!why.empty()) text += ": " + why;
+    return text;
+  }
+
+  void report(const OnError& on_error, const std::error_code& result) const {
+    on_error.Report(result, [this] { return describe(); });
+  }
+
+  asio::any_io_executor executor() const {
+    return conn != nullptr ? conn->executor() : asio::any_io_executor(asio::system_executor());
+  }
+};
+
+/// A handler with its results, on its way through an executor.
+template <class Handler, class... Results>
+class completion {
+ public:
+  using allocator_type = asio::associated_allocator_t<Handler>;
+
+  completion(Handler&& handler, Results... results) : handler_(std::move(handler)), results_(std::move(results)...) {}
+
+  allocator_type get_allocator() const noexcept { return asio::get_associated_allocator(handler_); }
+
+  void operator()() {
+    std::apply([this](Results&... results) { std::move(handler_)(std::move(results)...); }, results_);
+  }
+
+ private:
+  Handler handler_;
+  std::tuple<Results...> results_;
+};
+
+/// A handler, and the work that keeps its executor and the connection's running until it was called.
+template <class Handler>
+class pending_handler {
+  using executor = asio::associated_executor_t<Handler, asio::any_io_executor>;
+  using work =
+      std::decay_t<decltype(asio::prefer(std::declval<const executor&>(), asio::execution::outstanding_work.tracked))>;
+
+ public:
+  pending_handler(Handler&& handler, const asio::any_io_executor& io)
+      : executor_(asio::prefer(asio::get_associated_executor(handler, io), asio::execution::outstanding_work.tracked)),
+        io_work_(asio::prefer(io, asio::execution::outstanding_work.tracked)),
+        handler_(std::move(handler)) {}
+
+  const Handler& handler() const noexcept { return handler_; }
+  const asio::any_io_executor& io() const noexcept { return io_work_; }
+
+  /// Calls the handler through its executor, at once if `may_dispatch` and already there.
+  template <class... Results>
+  void complete(bool may_dispatch, Results... results) && {
+    const work through = std::move(executor_);
+    completion<Handler, Results...> bound(std::move(handler_), std::move(results)...);
+    if (may_dispatch)
+      asio::dispatch(through, std::move(bound));
+    else
+      asio::post(through, std::move(bound));
+  }
+
+ private:
+  work executor_;
+  asio::any_io_executor io_work_;
+  Handler handler_;
+};
+
+/// Makes and frees operations with the allocator of their handler.
+template <class Op, class Handler>
+struct op_memory {
+  using allocator = typename std::allocator_traits<asio::associated_allocator_t<Handler>>::template rebind_alloc<Op>;
+
+  template <class... Args>
+  static Op* make(Handler&& handler, Args&&... args) {
+    allocator memory(asio::get_associated_allocator(handler));
+    Op* const place = std::allocator_traits<allocator>::allocate(memory, 1);
+    try {
+      return ::new (static_cast<void*>(place)) Op(std::move(handler), std::forward<Args>(args)...);
+    } catch (...) {
+      std::allocator_traits<allocator>::deallocate(memory, place, 1);
+      throw;
+    }
+  }
+
+  /// `handler` is the operation's own, or has been moved out of it.
+  static void free(Op* op, const Handler& handler) noexcept {
+    allocator memory(asio::get_associated_allocator(handler));
+    op->~Op();
+    std::allocator_traits<allocator>::deallocate(memory, op, 1);
+  }
+};
+
+/// A receive; `WithResult`: the handler takes the bytes, else they are in the caller's string.
+template <class Handler, bool WithResult>
+class async_receive_op final : public async_receiver {
+ public:
+  async_receive_op(Handler&& handler, std::shared_ptr<conn_state> state, recv_goal wanted, time_limit give_up_at,
+                   std::string* target)
+      : async_receiver(state, std::move(wanted), give_up_at, target), pending_(std::move(handler), state->executor()) {}
+
+  static void start(Handler&& handler, const conn_ptr& conn, recv_goal goal, time_limit limit, const Retry& retry,
+                    std::string* into) {
+    auto slot = asio::get_associated_cancellation_slot(handler);
+    auto* const op = op_memory<async_receive_op, Handler>::make(std::move(handler), conn, std::move(goal), limit, into);
+    op->id = conn->next_operation_id();
+    op->retry = retry;
+    if (slot.is_connected()) {
+      slot.assign([weak = std::weak_ptr(conn), id = op->id](asio::cancellation_type) {
+        if (const auto state = weak.lock()) state->stop_receive(id, asio::error::operation_aborted);
+      });
+    }
+    conn->start(*op);
+  }
+
+  void complete(std::error_code error, bool may_dispatch) override {
+    const std::shared_ptr<conn_state> state = conn();
+    pending_handler<Handler> pending(std::move(pending_));
+    [[maybe_unused]] std::string bytes = std::move(result);
+    op_memory<async_receive_op, Handler>::free(this, pending.handler());
+    if constexpr (WithResult)
+      std::move(pending).complete(may_dispatch, error, std::move(bytes));
+    else
+      std::move(pending).complete(may_dispatch, error);
+  }
+
+  void destroy() noexcept override {
+    const pending_handler<Handler> pending(std::move(pending_));
+    op_memory<async_receive_op, Handler>::free(this, pending.handler());
+  }
+
+ private:
+  pending_handler<Handler> pending_;
+};
+
+/// A send or a flush: `Record` is send_record or flush_record.
+template <class Handler, class Record>
+class async_send_op final : public Record {
+ public:
+  async_send_op(Handler&& handler, std::shared_ptr<conn_state> conn, AsyncPayload data)
+      : conn_(std::move(conn)), pending_(std::move(handler), conn_->executor()), data_(std::move(data)) {}
+
+  /// `submit(outbox, op)` hands the operation to the outbox and returns its send_outcome.
+  template <class Submit>
+  static void start(Handler&& handler, const std::shared_ptr<conn_state>& conn, AsyncPayload data, time_limit limit,
+                    const Retry& retry, const Submit& submit) {
+    auto slot = asio::get_associated_cancellation_slot(handler);
+    auto* const op = op_memory<async_send_op, Handler>::make(std::move(handler), conn, std::move(data));
+    op->id = conn->next_operation_id();
+    op->limit_ = limit;
+    op->retry_ = retry;
+    if (slot.is_connected()) {
+      slot.assign([weak = std::weak_ptr(conn), id = op->id](asio::cancellation_type) {
+        if (const auto state = weak.lock()) state->out().stop(id, asio::error::operation_aborted);
+      });
+    }
+    op->deadline_changed();
+    const std::shared_ptr<conn_state> keep = conn;
+    if (submit(keep->out(), *op, op->data_.Buffer()) == send_outcome::done) op->complete();
+  }
+
+  bool finished() override { return true; }
+
+  void complete() override {
+    const std::shared_ptr<conn_state> keep = conn_;
+    if constexpr (std::is_same_v<Record, send_record>) {
+      if (is_transient(this->error) && retry_.Count-- > 0) return try_again_later();
+    }
+    const std::error_code result = this->error;
+    pending_handler<Handler> pending(std::move(pending_));
+    op_memory<async_send_op, Handler>::free(this, pending.handler());
+    std::move(pending).complete(false, result);
+  }
+
+  void deadline_changed() override {
+    const clock::time_point until = limit_.resolve(conn_->send_deadline());
+    if (until == no_deadline) {
+      timer_.reset();
+      return;
+    }
+    if (!timer_) timer_.emplace(inner_executor(pending_.io()));
+    timer_->expires_at(until);
+    timer_->async_wait([weak = std::weak_ptr(conn_), id = this->id](std::error_code aborted) {
+      if (aborted) return;
+      if (const auto state = weak.lock()) state->out().stop(id, Errc::Timeout);
+    });
+  }
+
+ private:
+  /// Owns the operation while it pauses before its next try.
+  struct pause_handler {
+    std::unique_ptr<async_send_op, void (*)(async_send_op*)> op;
+    void operator()(std::error_code) {
+      async_send_op* const again = op.release();
+      const conn_ptr conn = again->conn_;
+      const clock::time_point until = again->limit_.resolve(conn->send_deadline());
+      if (until != no_deadline && clock::now() >= until) {
+        again->error = Errc::Timeout;
+        return again->complete();
+      }
+      again->done = false;
+      again->error.clear();
+      if (conn->out().send(*again, true) == send_outcome::done) again->complete();
+    }
+  };
+
+  void try_again_later() {
+    pause_ = std::make_unique<asio::steady_timer>(inner_executor(pending_.io()), retry_pause(retry_));
+    pause_->async_wait(pause_handler{{this, [](async_send_op* op) {
+                                        const pending_handler<Handler> dropped(std::move(op->pending_));
+                                        op_memory<async_send_op, Handler>::free(op, dropped.handler());
+                                      }}});
+  }
+
+  std::shared_ptr<conn_state> conn_;
+  pending_handler<Handler> pending_;
+  AsyncPayload data_;
+  time_limit limit_;
+  Retry retry_;
+  std::optional<asio::steady_timer> timer_;
+  std::unique_ptr<asio::steady_timer> pause_;
+};
+
+/// Waits for the end of closing.
+template <class Handler>
+class async_close_op final : public close_waiter {
+ public:
+  async_close_op(Handler&& handler, std::shared_ptr<conn_state> conn)
+      : conn_(std::move(conn)), pending_(std::move(handler), conn_->executor()) {}
+
+  static void start(Handler&& handler, const std::shared_ptr<conn_state>& conn) {
+    auto* const op = op_memory<async_close_op, Handler>::make(std::move(handler), conn);
+    const std::shared_ptr<conn_state> keep = conn;
+    keep->close(false);
+    if (!keep->start_wait_closed(*op)) return;
+    op->delivered_ = keep->delivered();
+    op->complete();
+  }
+
+  bool finished(bool delivered) override {
+    delivered_ = delivered;
+    return true;
+  }
+
+  void complete() override {
+    const std::shared_ptr<conn_state> keep = conn_;
+    const bool delivered = delivered_;
+    pending_handler<Handler> pending(std::move(pending_));
+    op_memory<async_close_op, Handler>::free(this, pending.handler());
+    std::move(pending).complete(false, std::error_code(), delivered);
+  }
+
+ private:
+  std::shared_ptr<conn_state> conn_;
+  pending_handler<Handler> pending_;
+  bool delivered_ = false;
+};
+
+// ---- Initiating with any completion token
+
+/// Completes with an error that was found before the operation began.
+template <class Handler, class... Results>
+void refuse(Handler&& handler, const prepared& op, Results... results) {
+  pending_handler<std::decay_t<Handler>> pending(std::move(handler), op.executor());
+  std::move(pending).complete(false, op.error, std::move(results)...);
+}
+
+template <class Token>
+auto async_receive(prepared op, recv_goal goal, time_limit limit, Token&& token) {
+  return asio::async_initiate<Token, void(std::error_code, std::string)>(
+      [](auto handler, const prepared& checked, recv_goal wanted, time_limit until) {
+        if (checked.error) return refuse(std::move(handler), checked, std::string());
+        async_receive_op<decltype(handler), true>::start(std::move(handler), checked.conn, std::move(wanted), until,
+                                                         checked.retry, nullptr);
+      },
+      token, std::move(op), std::move(goal), limit);
+}
+
+template <class Token>
+auto async_receive_into(prepared op, recv_goal goal, time_limit limit, std::string& into, Token&& token) {
+  return asio::async_initiate<Token, void(std::error_code)>(
+      [](auto handler, const prepared& checked, recv_goal wanted, time_limit until, std::string* target) {
+        if (checked.error) return refuse(std::move(handler), checked);
+        async_receive_op<decltype(handler), false>::start(std::move(handler), checked.conn, std::move(wanted), until,
+                                                          checked.retry, target);
+      },
+      token, std::move(op), std::move(goal), limit, &into);
+}
+
+template <class Token>
+auto async_send(prepared op, pkg_header header, AsyncPayload data, time_limit limit, Token&& token) {
+  return asio::async_initiate<Token, void(std::error_code)>(
+      [](auto handler, const prepared& checked, pkg_header head, AsyncPayload bytes, time_limit until) {
+        if (checked.error) return refuse(std::move(handler), checked);
+        const bool direct = checked.conn->mode() == SendMode::Direct;
+        async_send_op<decltype(handler), send_record>::start(
+            std::move(handler), checked.conn, std::move(bytes), until, checked.retry,
+            [&](outbox& out, send_record& record, asio::const_buffer payload) {
+              record.header = head;
+              record.payload = payload;
+              record.direct = direct;
+              return out.send(record, true);
+            });
+      },
+      token, std::move(op), header, std::move(data), limit);
+}
+
+template <class Token>
+auto async_flush(prepared op, time_limit limit, Token&& token) {
+  return asio::async_initiate<Token, void(std::error_code)>(
+      [](auto handler, const prepared& checked, time_limit until) {
+        if (checked.error) return refuse(std::move(handler), checked);
+        async_send_op<decltype(handler), flush_record>::start(
+            std::move(handler), checked.conn, {}, until, {},
+            [](outbox& out, flush_record& record, asio::const_buffer) { return out.flush(record); });
+      },
+      token, std::move(op), limit);
+}
+
+template <class Token>
+auto async_close(prepared op, Token&& token) {
+  return asio::async_initiate<Token, void(std::error_code, bool)>(
+      [](auto handler, const prepared& checked) {
+        if (checked.error) return refuse(std::move(handler), checked, false);
+        async_close_op<decltype(handler)>::start(std::move(handler), checked.conn);
+      },
+      token, std::move(op));
+}
+
+}  // namespace gtcp::detail
+
+#endif

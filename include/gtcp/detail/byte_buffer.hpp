@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_BYTE_BUFFER_HPP
+#define GTCP_DETAIL_BYTE_BUFFER_HPP
+
+// A flat buffer that fills at its end and empties at its front, and the pool its memory comes from. Buffers that
+// are empty give their memory back, so that an idle connection holds none.
+
+#include <asio/buffer.hpp>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <string_view>
+#include <utility>
+
+namespace gtcp::detail {
+
+/// Keeps blocks whose sizes are powers of two for reuse: a fresh large block is page faults at every use.
+class block_pool {
+ public:
+  static constexpr std::size_t smallest = std::size_t{1} << 12;
+  static constexpr std::size_t largest_kept = std::size_t{1} << 20;
+
+  static block_pool& instance() {
+    static block_pool& pool = *new block_pool;  // never destroyed: connections may outlive main
+    return pool;
+  }
+
+  static constexpr std::size_t round_up(std::size_t size) noexcept { return std::bit_ceil(std::max(size, smallest)); }
+
+  /// Returns a block of round_up(size) bytes.
+  char* take(std::size_t size) {
+    size = round_up(size);
+    if (size <= largest_kept) {
+      shelf& blocks = shelf_of(size);
+      const std::lock_guard lock(mutex_);
+      if (blocks.first != nullptr) {
+        --blocks.count;
+        return reinterpret_cast<char*>(std::exchange(blocks.first, blocks.first->next));
+      }
+    }
+    return static_cast<char*>(::operator new(size));
+  }
+
+  void give_back(char* block, std::size_t size) noexcept {
+    if (size <= largest_kept) {
+      shelf& blocks = shelf_of(size);
+      const std::lock_guard lock(mutex_);
+      if (blocks.count * size < max_kept_per_size) {
+        blocks.first = new (block) free_block{blocks.first};
+        ++blocks.count;
+        return;
+      }
+    }
+    ::operator delete(block);
+  }
+
+ private:
+  struct free_block {
+    free_block* next;
+  };
+  struct shelf {
+    free_block* first = nullptr;
+    std::size_t count = 0;
+  };
+  static constexpr std::size_t max_kept_per_size = std::size_t{4} << 20;
+
+  shelf& shelf_of(std::size_t size) noexcept {
+    return shelves_[static_cast<std::size_t>(std::countr_zero(size) - std::countr_zero(smallest))];
+  }
+
+  std::mutex mutex_;
+  std::array<shelf, std::countr_zero(largest_kept) - std::countr_zero(smallest) + 1> shelves_;
+};
+
+class byte_buffer {
+ public:
+  byte_buffer() = default;
+  byte_buffer(byte_buffer&& other) noexcept { swap(*this, other); }
+  byte_buffer& operator=(byte_buffer&& other) noexcept {
+    byte_buffer moved(std::move(other));
+    swap(*this, moved);
+    return *this;
+  }
+  ~byte_buffer() { release(); }
+
+  friend void swap(byte_buffer& a, byte_buffer& b) noexcept {
+    std::swap(a.block_, b.block_);
+    std::swap(a.capacity_, b.capacity_);
+    std::swap(a.begin_, b.begin_);
+    std::swap(a.end_, b.end_);
+  }
+
+  bool empty() const noexcept { return begin_ == end_; }
+  std::size_t size() const noexcept { return end_ - begin_; }
+  std::size_t capacity() const noexcept { return capacity_; }
+  const char* data() const noexcept { return block_ + begin_; }
+  std::string_view view() const noexcept { return {data(), size()}; }
+
+  /// Returns the free space at the end, at least `size` bytes; moves or copies what is held to make it.
+  asio::mutable_buffer prepare(std::size_t size) {
+    if (capacity_ - end_ < size) make_room(size);
+    return {block_ + end_, capacity_ - end_};
+  }
+
+  /// Makes the first `size` bytes of the prepared space part of what is held.
+  void commit(std::size_t size) noexcept { end_ += size; }
+
+  void append(const void* bytes, std::size_t size) {
+    if (size == 0) return;
+    std::memcpy(prepare(size).data(), bytes, size);
+    commit(size);
+  }
+
+  /// Drops `size` bytes from the front.
+  void consume(std::size_t size) noexcept {
+    begin_ += size;
+    if (begin_ == end_) begin_ = end_ = 0;
+  }
+
+  /// Drops everything and gives the memory back.
+  void release() noexcept {
+    if (block_ != nullptr) block_pool::instance().give_back(block_, capacity_);
+    block_ = nullptr;
+    capacity_ = begin_ = end_ = 0;
+  }
+
+  /// Gives back memory that what is held does not need, when that is most of it.
+  void shrink() {
+    if (empty()) {
+      release();
+    } else if (block_pool::round_up(size()) <= capacity_ / 8) {
+      reallocate(size());
+    }
+  }
+
+ private:
+  void make_room(std::size_t size) {
+    const std::size_t needed = this->size() + size;
+    if (needed <= capacity_) {
+      std::memmove(block_, block_ + begin_, this->size());
+      end_ -= begin_;
+      begin_ = 0;
+    } else {
+      reallocate(needed);
+    }
+  }
+
+  void reallocate(std::size_t capacity) {
+    byte_buffer larger;
+    larger.block_ = block_pool::instance().take(capacity);
+    larger.capacity_ = block_pool::round_up(capacity);
+    if (!empty()) std::memcpy(larger.block_, data(), size());
+    larger.end_ = size();
+    swap(*this, larger);
+  }
+
+  char* block_ = nullptr;
+  std::size_t capacity_ = 0;
+  std::size_t begin_ = 0;
+  std::size_t end_ = 0;
+};
+
+}  // namespace gtcp::detail
+
+#endif

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_DIALER_HPP
+#define GTCP_DETAIL_DIALER_HPP
+
+// Connecting: a name becomes addresses, each is tried in turn, and all of it has one deadline. Addresses that are left
+// share the time that is left, so that one which does not answer can't eat it all.
+
+#include <gtcp/conn_option.hpp>
+#include <gtcp/detail/address.hpp>
+#include <gtcp/detail/conn_state.hpp>
+#include <gtcp/detail/time_limit.hpp>
+#include <gtcp/runtime.hpp>
+
+#include <asio/awaitable.hpp>
+#include <asio/generic/stream_protocol.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/use_awaitable.hpp>
+
+#include <condition_variable>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace gtcp::detail {
+
+struct dial_target {
+  socket_address_storage storage;
+  std::size_t size = 0;
+
+  int family() const noexcept { return storage.data()->sa_family; }
+
+  static dial_target from(const asio::ip::tcp::endpoint& endpoint) {
+    dial_target target;
+    std::memcpy(target.storage.data(), endpoint.data(), endpoint.size());
+    target.size = endpoint.size();
+    return target;
+  }
+};
+
+/// Owns a descriptor until it is handed on.
+class descriptor_guard {
+ public:
+  explicit descriptor_guard(native_socket descriptor) : descriptor_(descriptor) {}
+  descriptor_guard(descriptor_guard&& other) noexcept : descriptor_(other.release()) {}
+  descriptor_guard& operator=(descriptor_guard&&) = delete;
+  ~descriptor_guard() {
+    if (descriptor_ != invalid_native_socket) close_socket(descriptor_, false);
+  }
+  native_socket get() const noexcept { return descriptor_; }
+  native_socket release() noexcept { return std::exchange(descriptor_, invalid_native_socket); }
+
+ private:
+  native_socket descriptor_;
+};
+
+/// Sets what a ConnOption says of the socket. Unix sockets have no TCP options.
+inline std::error_code apply(const ConnOption& option, native_socket descriptor, bool is_unix) {
+  if (option.RecvBufferSize != 0) {
+    if (const auto ec = set_option(descriptor, socket_option::recv_buffer, static_cast<int>(option.RecvBufferSize)))
+      return ec;
+  }
+  if (option.SendBufferSize != 0) {
+    if (const auto ec = set_option(descriptor, socket_option::send_buffer, static_cast<int>(option.SendBufferSize)))
+      return ec;
+  }
+  if (is_unix) return {};
+  if (option.NoDelay) {
+    if (const auto ec = set_option(descriptor, socket_option::no_delay, 1)) return ec;
+  }
+  if (!option.KeepAlive) return {};
+  if (const auto ec = set_option(descriptor, socket_option::keep_alive, 1)) return ec;
+  return set_keep_alive_times(descriptor, option.KeepAliveIdle, option.KeepAliveInterval, option.KeepAliveCount);
+}
+
+class dialer {
+ public:
+  dialer(std::string text, const ConnOption& option, std::chrono::nanoseconds timeout)
+      : text_(std::move(text)), option_(option), timeout_(timeout) {}
+
+  /// Checks everything that can be checked without a system call; begins the time.
+  std::error_code begin() {
+    if (timeout_.count() < 0) {
+      why_ = "the timeout is " + std::to_string(timeout_.count()) + " ns, allowed are 0 for no limit and more";
+      return Errc::InvalidOption;
+    }
+    if (const auto ec = check(option_, why_)) return ec;
+    if (const auto ec = parse_address(text_, address_, why_)) return ec;
+    if (!option_.LocalAddress.empty()) {
+      address local;
+      if (const auto ec = parse_address(option_.LocalAddress, local, why_)) return ec;
+      std::error_code no_number;
+      const auto host = local.host.empty() ? asio::ip::address() : asio::ip::make_address(local.host, no_number);
+      if (local.is_unix || no_number) {
+        why_ = "address \"" + option_.LocalAddress + "\": a local address needs an IP address and a port";
+        return Errc::InvalidAddress;
+      }
+      local_ = dial_target::from({host, local.port});
+    }
+    deadline_ = timeout_.count() == 0 ? no_deadline : deadline_after(timeout_);
+    if (address_.is_unix) {
+      dial_target target;
+      target.size = target.storage.set_unix_path(address_.path);
+      targets_.push_back(target);
+    } else {
+      std::error_code no_number;
+      const auto host = asio::ip::make_address(address_.host, no_number);
+      if (!no_number)
+        targets_.push_back(dial_target::from({host, address_.port}));
+      else if (address_.host.empty())
+        this_machine();
+    }
+    return {};
+  }
+
+  bool needs_resolver() const noexcept { return targets_.empty(); }
+  std::string host() const { return address_.host; }
+  std::string port() const { return std::to_string(address_.port); }
+  clock::time_point deadline() const noexcept { return deadline_; }
+
+  void add(const asio::ip::tcp::resolver::results_type& results) {
+    for (const auto& result : results) targets_.push_back(dial_target::from(result.endpoint()));
+  }
+
+  bool more() const noexcept { return next_ < targets_.size(); }
+
+  /// Opens a socket and begins to connect to the next address. would_block: wait for write at `descriptor` until
+  /// try_deadline().
+  std::error_code try_next(native_socket& descriptor) {
+    const dial_target& target = targets_[next_++];
+    std::error_code error;
+    descriptor = open_socket(target.family(), error);
+    if (error) return error;
+    if (const auto ec = apply(option_, descriptor, target.storage.is_unix())) return ec;
+    if (local_ && local_->family() == target.family()) {
+      if (const auto ec = bind_socket(descriptor, local_->storage.data(), local_->size)) return ec;
+    }
+    return connect_socket(descriptor, target.storage.data(), target.size);
+  }
+
+  /// When to give the address up that was begun last: its share of what is left.
+  clock::time_point try_deadline() const noexcept {
+    if (deadline_ == no_deadline) return deadline_;
+    const clock::time_point now = clock::now();
+    const auto left = std::max(deadline_ - now, clock::duration(0));
+    return now + left / static_cast<clock::rep>(targets_.size() - next_ + 1);
+  }
+
+  std::string describe(const char* name) const {
+    return std::string(name) + (why_.empty() ? " \"" + text_ + "\"" : ": " + why_);
+  }
+
+ private:
+  /// An empty host is this machine, by either family.
+  void this_machine() {
+    targets_.push_back(dial_target::from({asio::ip::address_v4::loopback(), address_.port}));
+    targets_.push_back(dial_target::from({asio::ip::address_v6::loopback(), address_.port}));
+  }
+
+  std::string text_;
+  ConnOption option_;
+  std::chrono::nanoseconds timeout_;
+  std::string why_;
+  address address_;
+  std::optional<dial_target> local_;
+  clock::time_point deadline_ = no_deadline;
+  std::vector<dial_target> targets_;
+  std::size_t next_ = 0;
+};
+
+// ---- Blocking
+
+/// Resolves a name within the dialer's deadline. The system's resolver can't be interrupted, so it runs in Asio's
+/// thread, and an answer that comes too late is for nobody.
+inline std::error_code resolve(dialer& dial, const std::stop_token& stop) {
+  struct answer {
+    explicit answer(const asio::any_io_executor& io) : resolver(io) {}
+    asio::ip::tcp::resolver resolver;
+    std::mutex mutex;
+    std::condition_variable_any came;
+    bool done = false;
+    std::error_code error;
+    asio::ip::tcp::resolver::results_type results;
+  };
+  const auto shared = std::make_shared<answer>(Runtime::Default().get_executor());
+  shared->resolver.async_resolve(dial.host(), dial.port(), asio::ip::tcp::resolver::numeric_service,
+                                 [shared](std::error_code error, asio::ip::tcp::resolver::results_type results) {
+                                   const std::lock_guard lock(shared->mutex);
+                                   shared->done = true;
+                                   shared->error = error;
+                                   shared->results = std::move(results);
+                                   shared->came.notify_all();
+                                 });
+  std::unique_lock lock(shared->mutex);
+  const auto is_done = [&] { return shared->done; };
+  if (dial.deadline() == no_deadline)
+    shared->came.wait(lock, stop, is_done);
+  else
+    shared->came.wait_until(lock, stop, dial.deadline(), is_done);
+  if (!shared->done)
+    return stop.stop_requested() ? make_error_code(asio::error::operation_aborted) : make_error_code(Errc::Timeout);
+  if (!shared->error) dial.add(shared->results);
+  return shared->error;
+}
+
+inline std::error_code dial_blocking(dialer& dial, const std::stop_token& stop, native_socket& connected) {
+  if (on_runtime_thread()) return Errc::WouldDeadlock;
+  if (dial.needs_resolver()) {
+    if (const auto ec = resolve(dial, stop)) return ec;
+  }
+  waker& wake = waker::of_this_thread();
+  const std::stop_callback on_stop(stop, [&wake] { wake.signal(); });
+  std::error_code error = asio::error::host_not_found;
+  while (dial.more()) {
+    native_socket opened = invalid_native_socket;
+    error = dial.try_next(opened);
+    descriptor_guard descriptor(opened);
+    if (error == asio::error::would_block) {
+      const clock::time_point until = dial.try_deadline();
+      for (;;) {
+        if (stop.stop_requested()) return asio::error::operation_aborted;
+        wait_descriptor(opened, wait_direction::write, wake, until);
+        if (is_ready(opened, wait_direction::write)) {
+          error = pending_error(opened);
+          break;
+        }
+        if (until != no_deadline && clock::now() >= until) {
+          error = Errc::Timeout;
+          break;
+        }
+      }
+    }
+    if (!error) {
+      connected = descriptor.release();
+      return {};
+    }
+  }
+  return error;
+}
+
+// ---- Asynchronous
+
+/// Runs `cancel` at a deadline, unless it is destroyed before. Used on one strand.
+class deadline_timer {
+ public:
+  deadline_timer(const asio::any_io_executor& strand, clock::time_point at, std::function<void()> cancel) {
+    if (at == no_deadline) return;
+    timer_.emplace(strand, at);
+    timer_->async_wait([expired = expired_, cancel = std::move(cancel)](std::error_code error) {
+      if (error || *expired) return;
+      *expired = true;
+      cancel();
+    });
+  }
+  /// A timer that has fired already may have its handler queued; it must find nothing to do.
+  ~deadline_timer() { *expired_ = true; }
+  deadline_timer(const deadline_timer&) = delete;
+  deadline_timer& operator=(const deadline_timer&) = delete;
+
+  bool expired() const noexcept { return *expired_; }
+
+ private:
+  std::shared_ptr<bool> expired_ = std::make_shared<bool>(false);
+  std::optional<asio::steady_timer> timer_;
+};
+
+/// Connects, on a strand. Returns the descriptor, or an error.
+inline asio::awaitable<std::error_code> dial_async(dialer& dial, asio::any_io_executor strand,
+                                                   native_socket& connected) {
+  std::error_code error;
+  if (dial.needs_resolver()) {
+    asio::ip::tcp::resolver resolver(strand);
+    const deadline_timer timer(strand, dial.deadline(), [&resolver] { resolver.cancel(); });
+    auto resolving = resolver.async_resolve(dial.host(), dial.port(), asio::ip::tcp::resolver::numeric_service,
+                                            asio::redirect_error(asio::use_awaitable, error));
+    const asio::ip::tcp::resolver::results_type results = co_await std::move(resolving);
+    if (error) co_return timer.expired() ? make_error_code(Errc::Timeout) : error;
+    dial.add(results);
+  }
+  error = asio::error::host_not_found;
+  while (dial.more()) {
+    native_socket opened = invalid_native_socket;
+    error = dial.try_next(opened);
+    descriptor_guard descriptor(opened);
+    if (error == asio::error::would_block) {
+      asio::generic::stream_protocol::socket watch(strand);
+      watch.assign(asio::generic::stream_protocol(socket_family(opened), 0), opened, error);
+      if (error) co_return error;
+      const deadline_timer timer(strand, dial.try_deadline(), [&watch] {
+        std::error_code ignored;
+        watch.cancel(ignored);
+      });
+      auto waiting = watch.async_wait(asio::socket_base::wait_write, asio::redirect_error(asio::use_awaitable, error));
+      co_await std::move(waiting);
+      std::error_code ignored;
+      watch.release(ignored);
+      if (!error)
+        error = pending_error(opened);
+      else if (timer.expired())
+        error = Errc::Timeout;
+      else
+        co_return error;
+    }
+    if (!error) {
+      connected = descriptor.release();
+      co_return error;
+    }
+  }
+  co_return error;
+}
+
+}  // namespace gtcp::detail
+
+#endif

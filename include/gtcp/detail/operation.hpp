@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_OPERATION_HPP
+#define GTCP_DETAIL_OPERATION_HPP
+
+// What the public operations of a connection are made of: options resolved and checked, errors described, the blocking
+// form, the awaited form and the form with a completion token side by side.
+
+#include <gtcp/detail/async_op.hpp>
+#include <gtcp/detail/conn_state.hpp>
+#include <gtcp/error.hpp>
+#include <gtcp/payload.hpp>
+
+#include <asio/awaitable.hpp>
+#include <asio/compose.hpp>
+#include <asio/post.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/use_awaitable.hpp>
+
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+namespace gtcp::detail {
+
+using conn_ptr = std::shared_ptr<conn_state>;
+
+/// Tells a completion token from the options and the error_code that stand in the same place.
+template <class T>
+concept completion_token =
+    !std::same_as<std::remove_cvref_t<T>, PkgOption> && !std::same_as<std::remove_cvref_t<T>, Retry> &&
+    !std::same_as<std::remove_cvref_t<T>, std::error_code> && !std::same_as<std::remove_cvref_t<T>, OnError>;
+
+/// Holds small packages of a connection back while it lives.
+class cork_guard {
+ public:
+  explicit cork_guard(conn_ptr conn) : conn_(std::move(conn)) {
+    if (conn_ != nullptr) conn_->out().cork();
+  }
+  ~cork_guard() {
+    if (conn_ != nullptr) conn_->out().uncork();
+  }
+  cork_guard(const cork_guard&) = delete;
+  cork_guard& operator=(const cork_guard&) = delete;
+
+ private:
+  conn_ptr conn_;
+};
+
+/// The state itself, not the handle: an operation under way must not keep the connection open.
+inline conn_ptr state_of(const conn_ptr& handle) { return handle != nullptr ? handle->shared_from_this() : nullptr; }
+
+inline prepared prepare(const char* name, const conn_ptr& conn, const Retry& retry) {
+  prepared result{name, state_of(conn)};
+  result.retry = retry;
+  result.error = conn == nullptr ? make_error_code(asio::error::not_connected) : check(retry, result.why);
+  return result;
+}
+
+inline prepared prepare(const char* name, const conn_ptr& conn, PkgOption option) {
+  prepared result{name, state_of(conn)};
+  if (conn == nullptr) {
+    result.error = asio::error::not_connected;
+  } else if (option == PkgOption{}) {
+    result.format = conn->format();
+  } else {
+    if (option.HeaderSize == 0) {
+      option.HeaderSize = static_cast<int>(conn->format().header_size);
+      if (option.MaxDataSize == 0) option.MaxDataSize = static_cast<long long>(conn->format().max_data_size);
+    }
+    result.error = check(option, result.format, result.why);
+  }
+  result.retry = result.format.retry;
+  return result;
+}
+
+/// Runs `attempt` until it succeeds, fails for good, or the retries are used up.
+template <class Attempt>
+std::error_code with_retries(const prepared& op, const time_limit& limit, const Attempt& attempt) {
+  std::error_code error = attempt();
+  for (int left = op.retry.Count; left > 0 && is_transient(error); --left) {
+    const clock::time_point until =
+        std::min(deadline_after(retry_pause(op.retry)), limit.resolve(op.conn->send_deadline()));
+    std::error_code closed;
+    op.conn->wait_closed(time_limit::at(until), closed);  // a pause that ends when the connection does
+    if (closed != Errc::Timeout) break;
+    error = attempt();
+  }
+  return error;
+}
+
+// ---- Blocking
+
+inline void receive(const prepared& op, recv_goal goal, const time_limit& limit, std::string& into,
+                    const OnError& on_error) {
+  std::error_code error = op.error;
+  if (!error) error = with_retries(op, limit, [&] { return op.conn->receive(goal, limit, into); });
+  op.report(on_error, error);
+}
+
+inline bool try_receive(const prepared& op, recv_goal goal, std::string& into, const OnError& on_error) {
+  std::error_code error = op.error;
+  if (!error) error = op.conn->receive(std::move(goal), {}, into, false);
+  const bool received = !error;
+  op.report(on_error, error == asio::error::would_block ? std::error_code() : error);
+  return received;
+}
+
+/// Makes the header of a package to send; checks its size first.
+inline pkg_header frame(prepared& op, std::size_t size) {
+  if (!op.error) op.error = check_payload(op.format, size, op.why);
+  return op.error ? pkg_header() : make_pkg_header(op.format, size);
+}
+
+inline void send(const prepared& op, const pkg_header& header, Payload data, const time_limit& limit,
+                 const OnError& on_error) {
+  std::error_code error = op.error;
+  if (!error) {
+    const asio::const_buffer payload(data.Data(), data.Size());
+    error = with_retries(op, limit, [&] { return op.conn->send(header, payload, limit); });
+  }
+  op.report(on_error, error);
+}
+
+// ---- Awaited
+
+/// Receives; a package that is buffered already does not go through the scheduler, but for every so many.
+inline asio::awaitable<std::string> await_receive(prepared op, recv_goal goal, time_limit limit, OnError on_error) {
+  std::string bytes;
+  std::error_code error = op.error;
+  if (!error && op.conn->receive_buffered(goal, bytes, error)) {
+    if (op.conn->should_yield()) co_await asio::post(asio::use_awaitable);
+  } else if (!error) {
+    auto waiting = async_receive(op, std::move(goal), limit, asio::redirect_error(asio::use_awaitable, error));
+    bytes = co_await std::move(waiting);
+  }
+  op.report(on_error, error);
+  co_return bytes;
+}
+
+inline asio::awaitable<void> await_receive_into(prepared op, recv_goal goal, time_limit limit, std::string& into,
+                                                OnError on_error) {
+  std::error_code error = op.error;
+  if (!error && op.conn->receive_buffered(goal, into, error)) {
+    if (op.conn->should_yield()) co_await asio::post(asio::use_awaitable);
+  } else if (!error) {
+    auto waiting =
+        async_receive_into(op, std::move(goal), limit, into, asio::redirect_error(asio::use_awaitable, error));
+    co_await std::move(waiting);
+  }
+  op.report(on_error, error);
+}
+
+inline asio::awaitable<void> await_send(prepared op, pkg_header header, AsyncPayload data, time_limit limit,
+                                        OnError on_error) {
+  std::error_code error;
+  auto waiting = async_send(op, header, std::move(data), limit, asio::redirect_error(asio::use_awaitable, error));
+  co_await std::move(waiting);
+  op.report(on_error, error);
+}
+
+inline asio::awaitable<std::string> await_send_receive(prepared op, pkg_header header, AsyncPayload data,
+                                                       recv_goal goal, time_limit limit, OnError on_error) {
+  std::error_code error;
+  auto sending = await_send(op, header, std::move(data), limit, OnError(error));
+  co_await std::move(sending);
+  std::string reply;
+  if (!error) {
+    auto receiving = await_receive(op, std::move(goal), limit, OnError(error));
+    reply = co_await std::move(receiving);
+  }
+  op.report(on_error, error);
+  co_return reply;
+}
+
+// ---- With a completion token
+
+/// Sends, then receives.
+template <class Token>
+auto async_send_receive(prepared op, pkg_header header, AsyncPayload data, recv_goal goal, time_limit limit,
+                        Token&& token) {
+  const asio::any_io_executor executor = op.executor();
+  return asio::async_compose<Token, void(std::error_code, std::string)>(
+      [op = std::move(op), header, data = std::move(data), goal = std::move(goal), limit, step = 0](
+          auto& self, std::error_code error = {}, std::string reply = {}) mutable {
+        if (step == 2 || error) return self.complete(error, std::move(reply));
+        // What the next step needs is taken out first: beginning it moves this object.
+        prepared next = op;
+        if (step++ == 0)
+          async_send(std::move(next), header, std::move(data), limit, std::move(self));
+        else
+          async_receive(std::move(next), std::move(goal), limit, std::move(self));
+      },
+      token, executor);
+}
+
+}  // namespace gtcp::detail
+
+#endif

@@ -1,0 +1,668 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_OUTBOX_HPP
+#define GTCP_DETAIL_OUTBOX_HPP
+
+// Where packages go on their way to the transport. Whole packages enter in one order and leave in it:
+//
+//     drain (being written)  |  fill (accepted, copied)  |  queue (senders that wait; their memory is borrowed)
+//
+// Exactly one writer at a time takes from the front. A package is straight out when nothing is before it; else its
+// bytes are copied behind the others while there is room; else its sender waits in the queue, first come first served.
+// Whoever writes also serves the queue, so a waiting sender costs one wake-up and no second attempt.
+//
+// A package of which a byte is out always goes out whole and before any other: when its sender gives up waiting, the
+// rest is copied to the drain buffer first.
+
+#include <gtcp/detail/byte_buffer.hpp>
+#include <gtcp/detail/pkg_writer.hpp>
+#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/transport.hpp>
+#include <gtcp/error.hpp>
+
+#include <asio/buffer.hpp>
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <new>
+#include <span>
+#include <system_error>
+#include <utility>
+
+namespace gtcp::detail {
+
+/// One that waits for the outbox: a package with a sender, or a flush. Owned by the sender; the outbox only links it.
+class outbox_waiter {
+ public:
+  std::uint64_t id = 0;     ///< names an asynchronous operation that can be cancelled
+  std::error_code error{};  ///< the result, when it is done
+  bool done = false;
+
+  /// Called under the outbox's mutex when it is done. A thread wakes itself here and returns false; of what returns
+  /// true complete() is called after the mutex was released.
+  virtual bool finished() = 0;
+  virtual void complete() = 0;
+
+  /// Called under the outbox's mutex when the default deadline of sends has changed.
+  virtual void deadline_changed() = 0;
+
+ protected:
+  explicit outbox_waiter(bool is_flush) : is_flush_(is_flush) {}
+  ~outbox_waiter() = default;
+
+ private:
+  friend class outbox;
+  friend class outbox_list;
+  const bool is_flush_;
+  outbox_waiter* next_ = nullptr;
+  outbox_waiter* previous_ = nullptr;
+};
+
+class outbox_list {
+ public:
+  bool empty() const noexcept { return first_ == nullptr; }
+  outbox_waiter* first() const noexcept { return first_; }
+  static outbox_waiter* next(const outbox_waiter& waiter) noexcept { return waiter.next_; }
+
+  void push_back(outbox_waiter& waiter) noexcept {
+    waiter.next_ = nullptr;
+    waiter.previous_ = std::exchange(last_, &waiter);
+    (waiter.previous_ != nullptr ? waiter.previous_->next_ : first_) = &waiter;
+  }
+
+  void remove(outbox_waiter& waiter) noexcept {
+    (waiter.previous_ != nullptr ? waiter.previous_->next_ : first_) = waiter.next_;
+    (waiter.next_ != nullptr ? waiter.next_->previous_ : last_) = waiter.previous_;
+  }
+
+ private:
+  outbox_waiter* first_ = nullptr;
+  outbox_waiter* last_ = nullptr;
+};
+
+/// A package, or raw bytes, to be sent. What it points to must stay as it is until it is done.
+class send_record : public outbox_waiter {
+ public:
+  pkg_header header{};
+  asio::const_buffer payload{};
+  bool direct = false;  ///< done only when it is with the system
+
+  std::size_t size() const noexcept { return header.size + payload.size(); }
+
+ protected:
+  send_record() : outbox_waiter(false) {}
+  ~send_record() = default;
+
+ private:
+  friend class outbox;
+  std::size_t written_ = 0;
+  std::error_code stop_{};  ///< its sender gave up while a write of it was under way
+  bool in_flight_ = false;  ///< part of the write that is under way
+};
+
+/// Done when everything that was accepted before it is with the system.
+class flush_record : public outbox_waiter {
+ protected:
+  flush_record() : outbox_waiter(true) {}
+  ~flush_record() = default;
+
+ private:
+  friend class outbox;
+  std::uint64_t target_ = 0;
+};
+
+/// What the outbox needs of the connection around it. Called without the outbox's mutex.
+class outbox_host {
+ public:
+  /// Calls outbox::on_writable() when the transport takes bytes again, from an io thread.
+  virtual void await_writable(wait_direction direction) = 0;
+  /// After outbox::end(): everything is with the system, once.
+  virtual void on_outbox_drained() = 0;
+  /// After outbox::leave_descriptor(): no thread writes or waits for the descriptor any more.
+  virtual void on_descriptor_left() = 0;
+
+ protected:
+  ~outbox_host() = default;
+};
+
+/// A blocked thread's side of waiting. Lives on its stack.
+struct thread_wait {
+  std::condition_variable woken;
+  detail::waker* waker = nullptr;  ///< set while the thread waits in the system for the descriptor
+  bool pumps = false;              ///< this thread drains the outbox while it waits
+  thread_wait* next = nullptr;
+
+  void wake() {
+    if (waker != nullptr) waker->signal();
+    woken.notify_one();
+  }
+};
+
+enum class send_outcome { done, waiting, refused };
+
+/// Thread safety: all members may be called by any thread.
+class outbox {
+ public:
+  /// Payloads of this size are never copied while their sender waits.
+  static constexpr std::size_t borrow_from = 16 * 1024;
+  /// How much a Cork gathers before it is written all the same.
+  static constexpr std::size_t cork_limit = 64 * 1024;
+
+  outbox(transport& sink, native_socket descriptor, outbox_host& host, std::size_t limit)
+      : sink_(sink), descriptor_(descriptor), host_(host), limit_(limit) {}
+
+  /// Sends a record: done (its error says how), waiting (it is queued; finished() follows, and a thread, `self`, must
+  /// call wait()), or refused: without `may_wait` when it would have to wait; nothing of it was taken then.
+  send_outcome send(send_record& record, bool may_wait, thread_wait* self = nullptr) {
+    std::unique_lock lock(mutex_);
+    if (stop_) {
+      record.error = stop_;
+      record.done = true;
+      return send_outcome::done;
+    }
+    const bool borrowed = may_wait && (record.direct || record.payload.size() >= borrow_from);
+    const bool idle = !writing_ && queue_.empty() && drain_.empty() && fill_.empty();
+    if (!borrowed && queue_.empty()) {
+      if (idle && (corks_ == 0 || record.size() >= cork_limit)) {
+        send_straight(record, lock);
+        return send_outcome::done;
+      }
+      if (fits(record)) {
+        accept(record);
+        record.done = true;
+        if (corks_ == 0 || fill_.size() >= cork_limit)
+          flush_and_settle(lock);
+        else
+          has_corked_.store(true, std::memory_order_relaxed);
+        return send_outcome::done;
+      }
+    }
+    if (!may_wait) {
+      flush_and_settle(lock);  // what a Cork holds back must not keep the room
+      return send_outcome::refused;
+    }
+    queue_.push_back(record);
+    if (self != nullptr) add(*self);
+    flush_and_settle(lock);
+    return send_outcome::waiting;
+  }
+
+  /// Waits, in the calling thread, until what send() or flush() called waiting is done, or gives up at the deadline.
+  /// `deadline` is asked again after every wake-up.
+  template <class Deadline>
+  void wait(outbox_waiter& waiter, thread_wait& self, const Deadline& deadline) {
+    std::unique_lock lock(mutex_);
+    while (!waiter.done) {
+      const clock::time_point until = deadline();
+      if (until != no_deadline && clock::now() >= until) {
+        give_up(waiter, Errc::Timeout);
+        settle(lock);
+        lock.lock();
+        // A write of it may be under way; then its writer, who never waits, says how it ended.
+        self.woken.wait(lock, [&] { return waiter.done; });
+        break;
+      }
+      if (drainer_ == drainer::none) take_over(self);
+      if (self.pumps) {
+        self.waker = &waker::of_this_thread();
+        const wait_direction direction = blocked_for_;
+        lock.unlock();
+        wait_descriptor(descriptor_, direction, *self.waker, until);
+        lock.lock();
+        self.waker = nullptr;
+        if (!waiter.done) flush_and_settle(lock, /*relock=*/true);
+      } else if (drainer_ == drainer::thread) {
+        wait_until(self, lock, until);
+      } else {
+        // An io thread drains; unless it belongs to a context that nobody runs.
+        const std::uint64_t before = written_total_;
+        const clock::time_point slice = clock::now() + std::chrono::milliseconds(10);
+        wait_until(self, lock, std::min(until, slice));
+        if (!waiter.done && drainer_ == drainer::io && before == written_total_ && clock::now() >= slice)
+          take_over(self);
+      }
+    }
+    remove(self);
+    if (self.pumps) drainer_ = drainer::none;
+    settle(lock);
+  }
+
+  /// Ends the wait of an asynchronous operation: it is withdrawn whole, or, with a byte out, it goes out whole.
+  void stop(std::uint64_t id, std::error_code reason) {
+    std::unique_lock lock(mutex_);
+    for (outbox_list* list : {&queue_, &flushes_}) {
+      for (outbox_waiter* waiter = list->first(); waiter != nullptr; waiter = outbox_list::next(*waiter)) {
+        if (waiter->id != id) continue;
+        give_up(*waiter, reason);
+        flush_and_settle(lock);
+        return;
+      }
+    }
+  }
+
+  /// Waits for everything accepted so far to be with the system: done, or waiting (finished() follows).
+  send_outcome flush(flush_record& record, thread_wait* self = nullptr) {
+    std::unique_lock lock(mutex_);
+    if (drain_.empty() && fill_.empty() && !writing_) {
+      record.error = closed_ ? stop_ : write_error_;
+      record.done = true;
+      return send_outcome::done;
+    }
+    record.target_ = accepted_total_;
+    flushes_.push_back(record);
+    if (self != nullptr) add(*self);
+    flush_and_settle(lock);
+    return send_outcome::waiting;
+  }
+
+  /// Holds small packages back until uncork(), a full outbox, or flush_corked().
+  void cork() {
+    const std::lock_guard lock(mutex_);
+    ++corks_;
+  }
+
+  void uncork() {
+    std::unique_lock lock(mutex_);
+    if (corks_ > 0 && --corks_ == 0) flush_and_settle(lock);
+  }
+
+  /// Sends what is held back. Whoever is about to wait for input calls it; costs nothing when nothing is.
+  void flush_corked() {
+    if (!has_corked_.load(std::memory_order_relaxed)) return;
+    std::unique_lock lock(mutex_);
+    flush_and_settle(lock);
+  }
+
+  /// The transport takes bytes again. Called for outbox_host::await_writable.
+  void on_writable() {
+    std::unique_lock lock(mutex_);
+    awaiting_ = false;
+    if (drainer_ == drainer::io) drainer_ = drainer::none;
+    flush_and_settle(lock);
+  }
+
+  /// Forgets a wait for room that will not come back, since its context ended.
+  void forget_await_writable() {
+    std::unique_lock lock(mutex_);
+    if (!std::exchange(awaiting_, false)) return;
+    if (drainer_ == drainer::io) drainer_ = drainer::none;
+    settle(lock);
+  }
+
+  /// No further sends; they fail with `reason`. What was accepted, and with `waiting_too` what waits, still goes out,
+  /// then outbox_host::on_outbox_drained follows. With `waiting_too` false the waiting ones fail with `reason`.
+  void end(std::error_code reason, bool waiting_too) {
+    std::unique_lock lock(mutex_);
+    if (!stop_ || !waiting_too) stop_ = reason;
+    corks_ = 0;
+    if (!waiting_too) {
+      closed_ = true;
+      for (outbox_waiter* waiter = queue_.first(); waiter != nullptr;) {
+        outbox_waiter* const next = outbox_list::next(*waiter);
+        give_up(*waiter, stop_);
+        waiter = write_error_ ? nullptr : next;
+      }
+      finish_flushes(stop_);
+      wake_threads();
+    }
+    wants_drained_ = true;
+    flush_and_settle(lock);
+  }
+
+  /// Drops everything that is not with the system. Returns how many bytes of accepted packages that were.
+  std::size_t drop(std::error_code reason) {
+    std::unique_lock lock(mutex_);
+    if (!stop_) stop_ = reason;
+    dropped_ = closed_ = true;
+    const std::size_t dropped = pending();
+    if (!writing_) drop_now(reason);
+    wake_threads();
+    settle(lock);
+    return dropped;
+  }
+
+  /// outbox_host::on_descriptor_left follows when no thread uses the descriptor any more. Only after drop() or when
+  /// drained.
+  void leave_descriptor() {
+    std::unique_lock lock(mutex_);
+    wants_left_ = true;
+    wake_threads();
+    settle(lock);
+  }
+
+  void deadline_changed() {
+    const std::lock_guard lock(mutex_);
+    for (const outbox_list* list : {&queue_, &flushes_}) {
+      for (outbox_waiter* waiter = list->first(); waiter != nullptr; waiter = outbox_list::next(*waiter)) {
+        waiter->deadline_changed();
+      }
+    }
+    wake_threads();
+  }
+
+  /// Bytes that were accepted and are not with the system yet.
+  std::size_t pending_bytes() const {
+    const std::lock_guard lock(mutex_);
+    return pending();
+  }
+
+ private:
+  enum class drainer : unsigned char { none, io, thread };
+
+  std::size_t pending() const noexcept { return drain_.size() + fill_.size(); }
+
+  bool fits(const send_record& record) const noexcept {
+    return pending() == 0 || (pending() < limit_ && record.size() <= limit_ - pending());
+  }
+
+  /// Copies what is left of a record behind the accepted bytes. Reserves first: a failed allocation leaves nothing
+  /// half.
+  void accept(send_record& record, byte_buffer& target) {
+    const std::size_t left = record.size() - record.written_;
+    target.prepare(left);
+    if (record.written_ < record.header.size) {
+      target.append(record.header.bytes.data() + record.written_, record.header.size - record.written_);
+      target.append(record.payload.data(), record.payload.size());
+    } else {
+      const asio::const_buffer rest = record.payload + (record.written_ - record.header.size);
+      target.append(rest.data(), rest.size());
+    }
+    accepted_total_ += left;
+  }
+  void accept(send_record& record) { accept(record, fill_); }
+
+  /// Writes a record that nothing is before. Others may append to fill_ meanwhile, behind it.
+  void send_straight(send_record& record, std::unique_lock<std::mutex>& lock) {
+    writing_ = true;
+    lock.unlock();
+    const std::array<asio::const_buffer, 2> parts = {asio::const_buffer(record.header.bytes.data(), record.header.size),
+                                                     record.payload};
+    const bool headed = record.header.size != 0;
+    const io_result put = sink_.write_some(std::span(parts).subspan(headed ? 0 : 1));
+    lock.lock();
+    writing_ = false;
+    record.done = true;
+    record.written_ = put.size;
+    if (put.error) {
+      // What may go better at the next try, and took nothing, is this sender's alone.
+      if (put.size != 0 || !is_transient(put.error)) fail(put.error);
+      record.error = put.error;
+    } else if (dropped_) {
+      if (put.size < record.size()) record.error = stop_;
+    } else if (put.size < record.size()) {
+      blocked_for_ = put.wait_for == wait_direction::none ? wait_direction::write : put.wait_for;
+      if (!keep_rest(record)) record.error = write_error_;
+    }
+    if (has_work() || wants_drained_ || wants_left_ || dropped_) {
+      // Others came meanwhile: served once by this thread, then by whoever waits or by an io thread.
+      if (!put.error && put.size == record.size()) flush_round(lock);
+      settle(lock);
+    }
+  }
+
+  bool has_work() const noexcept { return !drain_.empty() || !fill_.empty() || !queue_.empty(); }
+
+  void flush_and_settle(std::unique_lock<std::mutex>& lock, bool relock = false) {
+    constexpr int max_rounds = 16;  // nobody serves others forever
+    for (int round = 0; round < max_rounds && flush_round(lock); ++round) {
+    }
+    settle(lock);
+    if (relock) lock.lock();
+  }
+
+  /// Writes once what is at the front. Returns whether another round makes sense now.
+  bool flush_round(std::unique_lock<std::mutex>& lock) {
+    if (writing_ || dropped_ || write_error_) return false;
+    serve_queue();
+    if (drain_.empty()) swap(drain_, fill_);
+    std::array<asio::const_buffer, max_gather> parts;
+    std::size_t count = 0;
+    if (!drain_.empty()) parts[count++] = asio::buffer(drain_.data(), drain_.size());
+    if (fill_.empty()) {
+      for (outbox_waiter* waiter = queue_.first(); waiter != nullptr && count + 2 <= parts.size();
+           waiter = outbox_list::next(*waiter)) {
+        send_record& record = static_cast<send_record&>(*waiter);
+        record.in_flight_ = true;
+        if (record.written_ < record.header.size) {
+          parts[count++] =
+              asio::buffer(record.header.bytes.data() + record.written_, record.header.size - record.written_);
+        }
+        const std::size_t out = record.written_ - std::min(record.written_, record.header.size);
+        parts[count++] = record.payload + out;
+      }
+    }
+    if (count == 0) return false;
+    has_corked_.store(false, std::memory_order_relaxed);
+
+    writing_ = true;
+    lock.unlock();
+    const io_result put = sink_.write_some(std::span(parts.data(), count));
+    lock.lock();
+    writing_ = false;
+
+    const bool took_drain = !drain_.empty();
+    std::size_t left = put.size;
+    if (took_drain) {
+      const std::size_t drained = std::min(left, drain_.size());
+      drain_.consume(drained);
+      left -= drained;
+      written_total_ += drained;
+    }
+    for (outbox_waiter* waiter = queue_.first(); waiter != nullptr;) {
+      send_record& record = static_cast<send_record&>(*waiter);
+      if (!record.in_flight_) break;
+      waiter = outbox_list::next(*waiter);
+      record.in_flight_ = false;
+      const std::size_t part = std::min(left, record.size() - record.written_);
+      record.written_ += part;
+      left -= part;
+      if (record.written_ == record.size()) {
+        queue_.remove(record);
+        finish(record, {});
+      } else if (record.stop_) {
+        resolve(record);
+        if (write_error_) return false;
+      }
+    }
+    if (put.error) {
+      fail(put.error);
+      return false;
+    }
+    if (dropped_) return false;
+    finish_flushes();
+    if (put.wait_for != wait_direction::none) {
+      blocked_for_ = put.wait_for;
+      return false;
+    }
+    return has_work();
+  }
+
+  /// Takes waiting packages in while there is room; from half empty on, so that senders are woken together.
+  void serve_queue() {
+    if (pending() > limit_ / 2) return;
+    while (!queue_.empty()) {
+      send_record& record = static_cast<send_record&>(*queue_.first());
+      if (record.direct || record.payload.size() >= borrow_from || record.written_ != 0 || !fits(record)) return;
+      try {
+        accept(record);
+      } catch (const std::bad_alloc&) {
+        return;  // it waits on, and goes out from its sender's memory
+      }
+      queue_.remove(record);
+      finish(record, {});
+    }
+  }
+
+  /// The sender of a record, or of a flush, waits no longer.
+  void give_up(outbox_waiter& waiter, std::error_code reason) {
+    if (waiter.is_flush_) {
+      flushes_.remove(waiter);
+      finish(waiter, reason);
+      return;
+    }
+    send_record& record = static_cast<send_record&>(waiter);
+    record.stop_ = reason;
+    if (!record.in_flight_) resolve(record);
+  }
+
+  /// Copies the rest of a partly written record to the front. Without memory for it the stream would be torn, so it
+  /// ends.
+  bool keep_rest(send_record& record) {
+    try {
+      accept(record, drain_);
+      return true;
+    } catch (const std::bad_alloc&) {
+      fail(std::make_error_code(std::errc::not_enough_memory));
+      return false;
+    }
+  }
+
+  void resolve(send_record& record) {
+    std::error_code result = record.stop_;
+    if (record.written_ != 0) {
+      // Only the front is partly out, and then nothing accepted is before it.
+      if (!keep_rest(record)) return;
+      if (!record.direct)
+        result.clear();
+      else if (result != Errc::Closed)
+        result = Errc::TimeoutPartlySent;
+    }
+    queue_.remove(record);
+    finish(record, result);
+  }
+
+  void finish(outbox_waiter& waiter, std::error_code result) {
+    waiter.error = result;
+    waiter.done = true;
+    if (waiter.finished()) completed_.push_back(waiter);
+  }
+
+  void finish_flushes() {
+    while (!flushes_.empty() && static_cast<flush_record&>(*flushes_.first()).target_ <= written_total_) {
+      outbox_waiter& flush = *flushes_.first();
+      flushes_.remove(flush);
+      finish(flush, {});
+    }
+  }
+
+  void finish_flushes(std::error_code reason) {
+    while (!flushes_.empty()) {
+      outbox_waiter& flush = *flushes_.first();
+      flushes_.remove(flush);
+      finish(flush, reason);
+    }
+  }
+
+  void fail(std::error_code error) {
+    write_error_ = error;
+    if (!stop_) stop_ = error;
+    drop_now(error);
+  }
+
+  void drop_now(std::error_code error) {
+    written_total_ = accepted_total_;
+    drain_.release();
+    fill_.release();
+    while (!queue_.empty()) {
+      outbox_waiter& waiter = *queue_.first();
+      queue_.remove(waiter);
+      finish(waiter, error);
+    }
+    finish_flushes(error);
+  }
+
+  // Blocked threads, and who of them drains.
+
+  void add(thread_wait& self) noexcept { self.next = std::exchange(threads_, &self); }
+
+  void remove(thread_wait& self) noexcept {
+    thread_wait** link = &threads_;
+    while (*link != &self) link = &(*link)->next;
+    *link = self.next;
+  }
+
+  void wake_threads() {
+    for (thread_wait* thread = threads_; thread != nullptr; thread = thread->next) thread->wake();
+  }
+
+  void take_over(thread_wait& self) noexcept {
+    drainer_ = drainer::thread;
+    self.pumps = true;
+  }
+
+  static void wait_until(thread_wait& self, std::unique_lock<std::mutex>& lock, clock::time_point until) {
+    if (until == no_deadline)
+      self.woken.wait(lock);
+    else
+      self.woken.wait_until(lock, until);
+  }
+
+  /// Finds one who goes on with what is left, and tells everybody what has happened. Releases the mutex.
+  void settle(std::unique_lock<std::mutex>& lock) {
+    if (dropped_ && !writing_) drop_now(stop_);
+    const bool work = has_work();
+    if (!work) {
+      drain_.release();
+      fill_.release();
+    }
+    bool await = false;
+    if (work && drainer_ == drainer::none && !writing_ && (corks_ == 0 || !queue_.empty() || !drain_.empty())) {
+      if (threads_ != nullptr) {
+        threads_->wake();  // finds no drainer and takes over
+      } else {
+        drainer_ = drainer::io;
+        await = !std::exchange(awaiting_, true);
+      }
+    }
+    const bool drained = wants_drained_ && !work && !writing_;
+    if (drained) wants_drained_ = false;
+    const bool left = wants_left_ && !writing_ && drainer_ != drainer::thread;
+    if (left) wants_left_ = false;
+    outbox_list completed = std::exchange(completed_, {});
+    const wait_direction direction = blocked_for_;
+    lock.unlock();
+
+    while (!completed.empty()) {
+      outbox_waiter& waiter = *completed.first();
+      completed.remove(waiter);
+      waiter.complete();
+    }
+    if (await) host_.await_writable(direction);
+    if (drained) host_.on_outbox_drained();
+    if (left) host_.on_descriptor_left();
+  }
+
+  transport& sink_;
+  const native_socket descriptor_;
+  outbox_host& host_;
+  const std::size_t limit_;
+
+  mutable std::mutex mutex_;
+  byte_buffer drain_;
+  byte_buffer fill_;
+  outbox_list queue_;      ///< of send_record
+  outbox_list flushes_;    ///< of flush_record
+  outbox_list completed_;  ///< finished asynchronous ones, on their way to complete()
+  thread_wait* threads_ = nullptr;
+  std::uint64_t accepted_total_ = 0;
+  std::uint64_t written_total_ = 0;
+  std::error_code stop_{};         ///< what further sends fail with
+  std::error_code write_error_{};  ///< what the transport failed with
+  std::size_t corks_ = 0;
+  std::atomic<bool> has_corked_{false};
+  wait_direction blocked_for_ = wait_direction::write;
+  drainer drainer_ = drainer::none;
+  bool writing_ = false;   ///< somebody is inside sink_.write_some
+  bool awaiting_ = false;  ///< outbox_host::await_writable was called and on_writable is to come
+  bool closed_ = false;
+  bool dropped_ = false;
+  bool wants_drained_ = false;
+  bool wants_left_ = false;
+};
+
+}  // namespace gtcp::detail
+
+#endif

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_TIME_LIMIT_HPP
+#define GTCP_DETAIL_TIME_LIMIT_HPP
+
+// When an operation gives up: at a time of its own, or at the connection's default, which may change meanwhile.
+
+#include <gtcp/detail/platform.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+
+namespace gtcp::detail {
+
+/// Returns the point `timeout` from now; a huge timeout is no deadline, zero or less is now.
+inline clock::time_point deadline_after(std::chrono::nanoseconds timeout) noexcept {
+  const clock::time_point now = clock::now();
+  if (timeout >= no_deadline - now) return no_deadline;
+  return now + std::chrono::duration_cast<clock::duration>(std::max(timeout, std::chrono::nanoseconds(0)));
+}
+
+/// A default deadline of a connection. Thread safety: may be set and read by any thread.
+class shared_deadline {
+ public:
+  /// `{}`, the epoch, means none.
+  void set(clock::time_point at) noexcept {
+    at_.store((at == clock::time_point() ? no_deadline : at).time_since_epoch().count(), std::memory_order_relaxed);
+  }
+  clock::time_point get() const noexcept {
+    return clock::time_point(clock::duration(at_.load(std::memory_order_relaxed)));
+  }
+
+ private:
+  std::atomic<clock::rep> at_{no_deadline.time_since_epoch().count()};
+};
+
+class time_limit {
+ public:
+  /// The connection's default.
+  time_limit() = default;
+  static time_limit within(std::chrono::nanoseconds timeout) { return at(deadline_after(timeout)); }
+  static time_limit at(clock::time_point point) {
+    time_limit limit;
+    limit.own_ = true;
+    limit.at_ = point;
+    return limit;
+  }
+
+  clock::time_point resolve(const shared_deadline& standard) const noexcept { return own_ ? at_ : standard.get(); }
+
+ private:
+  bool own_ = false;
+  clock::time_point at_ = no_deadline;
+};
+
+}  // namespace gtcp::detail
+
+#endif

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_TRANSPORT_HPP
+#define GTCP_DETAIL_TRANSPORT_HPP
+
+// What bytes go through: reading and writing that never waits, and says plainly what to wait for. A layer on top of
+// a plain socket (TLS, a counting one for tests) is another transport.
+
+#include <gtcp/detail/platform.hpp>
+
+#include <asio/buffer.hpp>
+
+#include <cstddef>
+#include <span>
+#include <system_error>
+
+namespace gtcp::detail {
+
+struct io_result {
+  std::size_t size = 0;                            ///< bytes that moved
+  std::error_code error{};                         ///< asio::error::eof at the end of the stream
+  wait_direction wait_for = wait_direction::none;  ///< what to wait for before the next try
+  bool drained = false;                            ///< read: the next try would find nothing, so wait first
+};
+
+/// Thread safety: one thread may read while one other writes; the calls of one direction need an order of their own.
+class transport {
+ public:
+  virtual ~transport() = default;
+
+  virtual io_result read_some(asio::mutable_buffer buffer) = 0;
+  virtual io_result write_some(std::span<const asio::const_buffer> buffers) = 0;
+
+  /// Tells the peer that no more will be sent. Nothing of what was written may be pending.
+  virtual void end_of_sending() = 0;
+};
+
+/// A TCP or unix socket.
+class plain_transport final : public transport {
+ public:
+  explicit plain_transport(native_socket descriptor) : descriptor_(descriptor) {}
+
+  io_result read_some(asio::mutable_buffer buffer) override {
+    const io_count got = detail::read_some(descriptor_, buffer);
+    if (got.error == asio::error::would_block) return {0, {}, wait_direction::read, true};
+    if (got.error) return {0, got.error, wait_direction::none, false};
+    if (got.size == 0) return {0, asio::error::eof, wait_direction::none, false};
+    return {got.size, {}, wait_direction::none, got.size < buffer.size()};
+  }
+
+  io_result write_some(std::span<const asio::const_buffer> buffers) override {
+    const io_count put = detail::write_some(descriptor_, buffers);
+    if (put.error == asio::error::would_block) return {0, {}, wait_direction::write, false};
+    const bool took_all = put.size == asio::buffer_size(buffers);
+    return {put.size, put.error, took_all || put.error ? wait_direction::none : wait_direction::write, false};
+  }
+
+  void end_of_sending() override { shutdown_send(descriptor_); }
+
+ private:
+  native_socket descriptor_;
+};
+
+}  // namespace gtcp::detail
+
+#endif

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_PKG_OPERATIONS_HPP
+#define GTCP_PKG_OPERATIONS_HPP
+
+// The operations of a connection on packages: SendPkg, RecvPkg, SendRecvPkg, each in the forms that byte_operations.hpp
+// lists, with a PkgOption where those have a Retry; and TrySendPkg, TryRecvPkg, SendPkgs.
+
+#include <gtcp/byte_operations.hpp>
+#include <gtcp/detail/operation.hpp>
+
+#include <asio/awaitable.hpp>
+
+#include <ranges>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace gtcp {
+
+/// The operations on packages of a Conn; for the errors of all of them, thread safety and cancellation see
+/// ByteOperations.
+///
+/// An option that is not given is the Conn's (ConnOption::Pkg). Packages never interleave, whoever sends at once.
+class PkgOperations : public ByteOperations {
+ public:
+  // ---- SendPkg
+
+  /// Sends one package: the length, then the payload. Done when it is with the system or in the outbox; with
+  /// SendMode::Direct when it is with the system. Waits while the outbox is full.
+  ///
+  /// Units and limits: at most PkgOption::MaxDataSize bytes; more is Errc::DataTooLong, and nothing was sent.
+  /// Source: GoFrame: Conn.SendPkg.
+  void SendPkg(Payload data, PkgOption option = {}, OnError on_error = {}) const {
+    send_pkg("SendPkg", data, option, {}, on_error);
+  }
+  void SendPkg(Payload data, std::error_code& ec) const { SendPkg(data, {}, ec); }
+
+  /// Errors: with SendMode::Direct Errc::TimeoutPartlySent when the first byte is out: the rest follows by itself.
+  void SendPkgWithTimeout(Payload data, Timeout timeout, PkgOption option = {}, OnError on_error = {}) const {
+    send_pkg("SendPkgWithTimeout", data, option, within(timeout), on_error);
+  }
+  void SendPkgWithTimeout(Payload data, Timeout timeout, std::error_code& ec) const {
+    SendPkgWithTimeout(data, timeout, {}, ec);
+  }
+
+  /// Sends one package if it need not wait. Returns whether it was sent, or accepted, whole.
+  bool TrySendPkg(Payload data, PkgOption option = {}, OnError on_error = {}) const {
+    detail::prepared op = prepare("TrySendPkg", option);
+    const detail::pkg_header header = detail::frame(op, data.Size());
+    std::error_code error = op.error;
+    if (!error) error = op.conn->send(header, {data.Data(), data.Size()}, {}, /*may_wait=*/false);
+    const bool sent = !error;
+    op.report(on_error, error == asio::error::would_block ? std::error_code() : error);
+    return sent;
+  }
+  bool TrySendPkg(Payload data, std::error_code& ec) const { return TrySendPkg(data, {}, ec); }
+
+  /// Sends several packages together, so that small ones share a write. `payloads` is a range of what SendPkg takes.
+  /// After an error those before the one that failed are sent.
+  template <std::ranges::input_range Payloads>
+  void SendPkgs(const Payloads& payloads, PkgOption option = {}, OnError on_error = {}) const {
+    std::error_code error;
+    const bool throws = on_error.Throws();
+    const detail::cork_guard together(state_);
+    for (const auto& payload : payloads) {
+      SendPkg(payload, option, throws ? OnError() : OnError(error));
+      if (error) break;
+    }
+    if (!throws) on_error.Report(error, [] { return std::string(); });
+  }
+  template <std::ranges::input_range Payloads>
+  void SendPkgs(const Payloads& payloads, std::error_code& ec) const {
+    SendPkgs(payloads, {}, ec);
+  }
+
+  /// Sends one package asynchronously; sends that wait for room keep their order. Completion: void(std::error_code).
+  /// The handler is not called from within this function.
+  ///
+  /// Lifetimes: a temporary std::string or vector moves into the operation; all else is borrowed until completion.
+  [[nodiscard]] asio::awaitable<void> AsyncSendPkg(AsyncPayload data, PkgOption option = {},
+                                                   OnError on_error = {}) const {
+    return await_send_pkg("AsyncSendPkg", std::move(data), option, {}, on_error);
+  }
+  [[nodiscard]] asio::awaitable<void> AsyncSendPkg(AsyncPayload data, std::error_code& ec) const {
+    return AsyncSendPkg(std::move(data), PkgOption{}, ec);
+  }
+  template <detail::completion_token Token>
+  auto AsyncSendPkg(AsyncPayload data, Token&& token) const {
+    return AsyncSendPkg(std::move(data), PkgOption{}, std::forward<Token>(token));
+  }
+  template <detail::completion_token Token>
+  auto AsyncSendPkg(AsyncPayload data, PkgOption option, Token&& token) const {
+    return async_send_pkg("AsyncSendPkg", std::move(data), option, {}, std::forward<Token>(token));
+  }
+
+  [[nodiscard]] asio::awaitable<void> AsyncSendPkgWithTimeout(AsyncPayload data, Timeout timeout, PkgOption option = {},
+                                                              OnError on_error = {}) const {
+    return await_send_pkg("AsyncSendPkgWithTimeout", std::move(data), option, within(timeout), on_error);
+  }
+  [[nodiscard]] asio::awaitable<void> AsyncSendPkgWithTimeout(AsyncPayload data, Timeout timeout,
+                                                              std::error_code& ec) const {
+    return AsyncSendPkgWithTimeout(std::move(data), timeout, PkgOption{}, ec);
+  }
+  template <detail::completion_token Token>
+  auto AsyncSendPkgWithTimeout(AsyncPayload data, Timeout timeout, Token&& token) const {
+    return AsyncSendPkgWithTimeout(std::move(data), timeout, PkgOption{}, std::forward<Token>(token));
+  }
+  template <detail::completion_token Token>
+  auto AsyncSendPkgWithTimeout(AsyncPayload data, Timeout timeout, PkgOption option, Token&& token) const {
+    return async_send_pkg("AsyncSendPkgWithTimeout", std::move(data), option, within(timeout),
+                          std::forward<Token>(token));
+  }
+
+  // ---- RecvPkg
+
+  /// Receives one whole package and returns its payload; concurrent calls each get a distinct one, first come first
+  /// served.
+  ///
+  /// Errors: asio::error::eof at the end of the stream between packages, Errc::PkgTruncated inside one,
+  /// Errc::PkgTooLarge for a length over PkgOption::MaxDataSize (each fatal). Source: GoFrame: Conn.RecvPkg. Differs:
+  /// after a timeout the next call goes on where this one stopped; a half-read package is never lost.
+  std::string RecvPkg(PkgOption option = {}, OnError on_error = {}) const {
+    return receive(prepare("RecvPkg", option), {}, on_error);
+  }
+  std::string RecvPkg(std::error_code& ec) const { return RecvPkg(PkgOption{}, ec); }
+
+  /// Receives into a string whose memory is used again.
+  void RecvPkg(std::string& into, PkgOption option = {}, OnError on_error = {}) const {
+    receive_into(prepare("RecvPkg", option), {}, into, on_error);
+  }
+  void RecvPkg(std::string& into, std::error_code& ec) const { RecvPkg(into, PkgOption{}, ec); }
+
+  std::string RecvPkgWithTimeout(Timeout timeout, PkgOption option = {}, OnError on_error = {}) const {
+    return receive(prepare("RecvPkgWithTimeout", option), within(timeout), on_error);
+  }
+  std::string RecvPkgWithTimeout(Timeout timeout, std::error_code& ec) const {
+    return RecvPkgWithTimeout(timeout, PkgOption{}, ec);
+  }
+  void RecvPkgWithTimeout(std::string& into, Timeout timeout, PkgOption option = {}, OnError on_error = {}) const {
+    receive_into(prepare("RecvPkgWithTimeout", option), within(timeout), into, on_error);
+  }
+  void RecvPkgWithTimeout(std::string& into, Timeout timeout, std::error_code& ec) const {
+    RecvPkgWithTimeout(into, timeout, PkgOption{}, ec);
+  }
+
+  /// Receives one package if it is there whole. Returns whether it was; `into` is as it was if not.
+  bool TryRecvPkg(std::string& into, PkgOption option = {}, OnError on_error = {}) const {
+    const detail::prepared op = prepare("TryRecvPkg", option);
+    return detail::try_receive(op, detail::recv_goal::package(op.format), into, on_error);
+  }
+  bool TryRecvPkg(std::string& into, std::error_code& ec) const { return TryRecvPkg(into, PkgOption{}, ec); }
+
+  /// Receives one package asynchronously. Completion: void(std::error_code, std::string), or void(std::error_code) when
+  /// it goes into the caller's string. The handler is not called from within this function.
+  ///
+  /// Without a token it is to be awaited, and a package that is buffered already does not go through the scheduler, but
+  /// for every 256th.
+  /// Lifetimes: `into` must stay until completion.
+  [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkg(PkgOption option = {}, OnError on_error = {}) const {
+    return await_receive(prepare("AsyncRecvPkg", option), {}, on_error);
+  }
+  [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkg(std::error_code& ec) const {
+    return AsyncRecvPkg(PkgOption{}, ec);
+  }
+  template <detail::completion_token Token>
+    requires(!std::same_as<std::remove_cvref_t<Token>, std::string>)
+  auto AsyncRecvPkg(Token&& token) const {
+    return AsyncRecvPkg(PkgOption{}, std::forward<Token>(token));
+  }
+  template <detail::completion_token Token>
+  auto AsyncRecvPkg(PkgOption option, Token&& token) const {
+    return async_receive(prepare("AsyncRecvPkg", option), {}, std::forward<Token>(token));
+  }
+  [[nodiscard]] asio::awaitable<void> AsyncRecvPkg(std::string& into, PkgOption option = {},
+                                                   OnError on_error = {}) const {
+    return await_receive_into(prepare("AsyncRecvPkg", option), {}, into, on_error);
+  }
+  [[nodiscard]] asio::awaitable<void> AsyncRecvPkg(std::string& into, std::error_code& ec) const {
+    return AsyncRecvPkg(into, PkgOption{}, ec);
+  }
+  template <detail::completion_token Token>
+  auto AsyncRecvPkg(std::string& into, Token&& token) const {
+    return AsyncRecvPkg(into, PkgOption{}, std::forward<Token>(token));
+  }
+  template <detail::completion_token Token>
+  auto AsyncRecvPkg(std::string& into, PkgOption option, Token&& token) const {
+    return async_receive_into(prepare("AsyncRecvPkg", option), {}, into, std::forward<Token>(token));
+  }
+
+  [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkgWithTimeout(Timeout timeout, PkgOption option = {},
+                                                                     OnError on_error = {}) const {
+    return await_receive(prepare("AsyncRecvPkgWithTimeout", option), within(timeout), on_error);
+  }
+  [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkgWithTimeout(Timeout timeout, std::error_code& ec) const {
+    return AsyncRecvPkgWithTimeout(timeout, PkgOption{}, ec);
+  }
+  template <detail::completion_token Token>
+  auto AsyncRecvPkgWithTimeout(Timeout timeout, Token&& token) const {
+    return AsyncRecvPkgWithTimeout(timeout, PkgOption{}, std::forward<Token>(token));
+  }
+  template <detail::completion_token Token>
+  auto AsyncRecvPkgWithTimeout(Timeout timeout, PkgOption option, Token&& token) const {
+    return async_receive(prepare("AsyncRecvPkgWithTimeout", option), within(timeout), std::forward<Token>(token));
+  }
+  [[nodiscard]] asio::awaitable<void> AsyncRecvPkgWithTimeout(std::string& into, Timeout timeout, PkgOption option = {},
+                                                              OnError on_error = {}) const {
+    return await_receive_into(prepare("AsyncRecvPkgWithTimeout", option), within(timeout), into, on_error);
+  }
+  [[nodiscard]] asio::awaitable<void> AsyncRecvPkgWithTimeout(std::string& into, Timeout timeout,
+                                                              std::error_code& ec) const {
+    return AsyncRecvPkgWithTimeout(into, timeout, PkgOption{}, ec);
+  }
+  template <detail::completion_token Token>
+  auto AsyncRecvPkgWithTimeout(std::string& into, Timeout timeout, Token&& token) const {
+    return AsyncRecvPkgWithTimeout(into, timeout, PkgOption{}, std::forward<Token>(token));
+  }
+  template <detail::completion_token Token>
+  auto AsyncRecvPkgWithTimeout(std::string& into, Timeout timeout, PkgOption option, Token&& token) const {
+    return async_receive_into(prepare("AsyncRecvPkgWithTimeout", option), within(timeout), into,
+                              std::forward<Token>(token));
+  }
+
+  // ---- SendRecvPkg
+
+  /// Sends a package, then receives one. Two threads that do it at once on one Conn may get each other's replies: the
+  /// reply is the next package that comes, whoever it answers.
+  ///
+  /// Source: GoFrame: Conn.SendRecvPkg.
+  std::string SendRecvPkg(Payload data, PkgOption option = {}, OnError on_error = {}) const {
+    return send_receive_pkg("SendRecvPkg", data, option, {}, on_error);
+  }
+  std::string SendRecvPkg(Payload data, std::error_code& ec) const { return SendRecvPkg(data, {}, ec); }
+
+  /// The timeout covers both halves.
+  std::string SendRecvPkgWithTimeout(Payload data, Timeout timeout, PkgOption option = {},
+                                     OnError on_error = {}) const {
+    return send_receive_pkg("SendRecvPkgWithTimeout", data, option, within(timeout), on_error);
+  }
+  std::string SendRecvPkgWithTimeout(Payload data, Timeout timeout, std::error_code& ec) const {
+    return SendRecvPkgWithTimeout(data, timeout, {}, ec);
+  }
+
+  /// Completion: void(std::error_code, std::string).
+  [[nodiscard]] asio::awaitable<std::string> AsyncSendRecvPkg(AsyncPayload data, PkgOption option = {},
+                                                              OnError on_error = {}) const {
+    return await_send_receive_pkg("AsyncSendRecvPkg", std::move(data), option, {}, on_error);
+  }
+  [[nodiscard]] asio::awaitable<std::string> AsyncSendRecvPkg(AsyncPayload data, std::error_code& ec) const {
+    return AsyncSendRecvPkg(std::move(data), PkgOption{}, ec);
+  }
+  template <detail::completion_token Token>
+  auto AsyncSendRecvPkg(AsyncPayload data, Token&& token) const {
+    return AsyncSendRecvPkg(std::move(data), PkgOption{}, std::forward<Token>(token));
+  }
+  template <detail::completion_token Token>
+  auto AsyncSendRecvPkg(AsyncPayload data, PkgOption option, Token&& token) const {
+    return async_send_receive_pkg("AsyncSendRecvPkg", std::move(data), option, {}, std::forward<Token>(token));
+  }
+
+  [[nodiscard]] asio::awaitable<std::string> AsyncSendRecvPkgWithTimeout(AsyncPayload data, Timeout timeout,
+                                                                         PkgOption option = {},
+                                                                         OnError on_error = {}) const {
+    return await_send_receive_pkg("AsyncSendRecvPkgWithTimeout", std::move(data), option, within(timeout), on_error);
+  }
+  [[nodiscard]] asio::awaitable<std::string> AsyncSendRecvPkgWithTimeout(AsyncPayload data, Timeout timeout,
+                                                                         std::error_code& ec) const {
+    return AsyncSendRecvPkgWithTimeout(std::move(data), timeout, PkgOption{}, ec);
+  }
+  template <detail::completion_token Token>
+  auto AsyncSendRecvPkgWithTimeout(AsyncPayload data, Timeout timeout, Token&& token) const {
+    return AsyncSendRecvPkgWithTimeout(std::move(data), timeout, PkgOption{}, std::forward<Token>(token));
+  }
+  template <detail::completion_token Token>
+  auto AsyncSendRecvPkgWithTimeout(AsyncPayload data, Timeout timeout, PkgOption option, Token&& token) const {
+    return async_send_receive_pkg("AsyncSendRecvPkgWithTimeout", std::move(data), option, within(timeout),
+                                  std::forward<Token>(token));
+  }
+
+ protected:
+  using ByteOperations::ByteOperations;
+
+ private:
+  using limit = detail::time_limit;
+
+  detail::prepared prepare(const char* name, const PkgOption& option) const {
+    return detail::prepare(name, state_, option);
+  }
+
+  void send_pkg(const char* name, Payload data, const PkgOption& option, const limit& until,
+                const OnError& on_error) const {
+    detail::prepared op = prepare(name, option);
+    const detail::pkg_header header = detail::frame(op, data.Size());
+    detail::send(op, header, data, until, on_error);
+  }
+
+  asio::awaitable<void> await_send_pkg(const char* name, AsyncPayload data, const PkgOption& option, limit until,
+                                       OnError on_error) const {
+    detail::prepared op = prepare(name, option);
+    const detail::pkg_header header = detail::frame(op, data.Size());
+    return detail::await_send(std::move(op), header, std::move(data), until, on_error);
+  }
+
+  template <class Token>
+  auto async_send_pkg(const char* name, AsyncPayload data, const PkgOption& option, limit until, Token&& token) const {
+    detail::prepared op = prepare(name, option);
+    const detail::pkg_header header = detail::frame(op, data.Size());
+    return detail::async_send(std::move(op), header, std::move(data), until, std::forward<Token>(token));
+  }
+
+  static std::string receive(const detail::prepared& op, const limit& until, const OnError& on_error) {
+    return ByteOperations::receive(op, detail::recv_goal::package(op.format), until, on_error);
+  }
+
+  static void receive_into(const detail::prepared& op, const limit& until, std::string& into, const OnError& on_error) {
+    detail::receive(op, detail::recv_goal::package(op.format), until, into, on_error);
+  }
+
+  static asio::awaitable<std::string> await_receive(detail::prepared op, limit until, OnError on_error) {
+    const detail::recv_goal goal = detail::recv_goal::package(op.format);
+    return detail::await_receive(std::move(op), goal, until, on_error);
+  }
+
+  static asio::awaitable<void> await_receive_into(detail::prepared op, limit until, std::string& into,
+                                                  OnError on_error) {
+    const detail::recv_goal goal = detail::recv_goal::package(op.format);
+    return detail::await_receive_into(std::move(op), goal, until, into, on_error);
+  }
+
+  template <class Token>
+  static auto async_receive(detail::prepared op, limit until, Token&& token) {
+    const detail::recv_goal goal = detail::recv_goal::package(op.format);
+    return detail::async_receive(std::move(op), goal, until, std::forward<Token>(token));
+  }
+
+  template <class Token>
+  static auto async_receive_into(detail::prepared op, limit until, std::string& into, Token&& token) {
+    const detail::recv_goal goal = detail::recv_goal::package(op.format);
+    return detail::async_receive_into(std::move(op), goal, until, into, std::forward<Token>(token));
+  }
+
+  std::string send_receive_pkg(const char* name, Payload data, const PkgOption& option, const limit& until,
+                               const OnError& on_error) const {
+    detail::prepared op = prepare(name, option);
+    const detail::pkg_header header = detail::frame(op, data.Size());
+    return send_receive(op, header, data, detail::recv_goal::package(op.format), until, on_error);
+  }
+
+  asio::awaitable<std::string> await_send_receive_pkg(const char* name, AsyncPayload data, const PkgOption& option,
+                                                      limit until, OnError on_error) const {
+    detail::prepared op = prepare(name, option);
+    const detail::pkg_header header = detail::frame(op, data.Size());
+    const detail::recv_goal goal = detail::recv_goal::package(op.format);
+    return detail::await_send_receive(std::move(op), header, std::move(data), goal, until, on_error);
+  }
+
+  template <class Token>
+  auto async_send_receive_pkg(const char* name, AsyncPayload data, const PkgOption& option, limit until,
+                              Token&& token) const {
+    detail::prepared op = prepare(name, option);
+    const detail::pkg_header header = detail::frame(op, data.Size());
+    const detail::recv_goal goal = detail::recv_goal::package(op.format);
+    return detail::async_send_receive(std::move(op), header, std::move(data), goal, until, std::forward<Token>(token));
+  }
+};
+
+}  // namespace gtcp
+
+#endif

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_RUNTIME_HPP
+#define GTCP_RUNTIME_HPP
+
+// The io threads on which asynchronous operations and the leftovers of blocking ones go on, unless the user brings an
+// executor.
+
+#include <gtcp/detail/platform.hpp>
+#include <gtcp/error.hpp>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdio>
+#include <exception>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace gtcp {
+
+namespace detail {
+
+inline bool& runtime_thread_flag() noexcept {
+  thread_local bool flag = false;
+  return flag;
+}
+
+/// Whether the calling thread is an io thread of any Runtime.
+inline bool on_runtime_thread() noexcept { return runtime_thread_flag(); }
+
+/// One io thread and its io_context. The context is never freed: connections may still name it when its Runtime is
+/// gone.
+class runtime_lane : public asio::io_context {
+ public:
+  runtime_lane() : asio::io_context(1), work_(get_executor()) {}
+
+  void start() {
+    thread_ = std::thread([this] {
+      block_signals();
+      runtime_thread_flag() = true;
+      for (;;) {
+        try {
+          run();
+          break;
+        } catch (const std::exception& error) {
+          report(error.what());
+        } catch (...) {
+          report("unknown exception");
+        }
+      }
+      if (abandoned_) shutdown();
+    });
+  }
+
+  bool started() const noexcept { return thread_.joinable(); }
+
+  /// Ends the thread and destroys every handler that still waits.
+  void end() {
+    abandoned_ = thread_.get_id() == std::this_thread::get_id();
+    stop();
+    if (!thread_.joinable()) return;
+    if (abandoned_) {
+      thread_.detach();  // it destroys its handlers itself, once the one that runs has returned
+    } else {
+      thread_.join();
+      shutdown();
+    }
+  }
+
+ private:
+  /// A completion handler threw: other connections depend on this thread, so it goes on.
+  static void report(const char* what) noexcept {
+    std::fprintf(stderr, "gtcp: exception left a completion handler: %s\n", what);
+  }
+
+  asio::executor_work_guard<asio::io_context::executor_type> work_;
+  std::thread thread_;
+  bool abandoned_ = false;
+};
+
+}  // namespace detail
+
+/// Owns io threads, each with an io_context of its own; a Conn stays on one of them. A thread starts when it is first
+/// needed.
+///
+/// Thread safety: all members may be called from any thread.
+/// Lifetimes: the default Runtime is never destroyed. Destroying another one ends its threads and destroys, without
+/// calling them, the handlers that still wait on it; a Runtime may be destroyed on one of its own threads.
+class Runtime {
+ public:
+  /// Makes a Runtime of `threads` io threads; 0, the default, means one for each processor.
+  ///
+  /// Errors: std::system_error with Errc::InvalidOption for a negative number.
+  explicit Runtime(int threads = 0) { SetThreads(threads); }
+
+  ~Runtime() {
+    for (detail::runtime_lane* lane : lanes_) lane->end();
+  }
+
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+
+  /// Returns the Runtime that serves everything that names no executor.
+  static Runtime& Default() {
+    // Never destroyed, since connections may outlive main; a child process gets one of its own, for threads don't
+    // survive a fork.
+    static std::mutex& mutex = *new std::mutex;
+    static Runtime* instance = nullptr;
+    static unsigned generation = 0;
+    const std::lock_guard lock(mutex);
+    if (instance == nullptr || generation != detail::fork_generation()) {
+      generation = detail::fork_generation();
+      instance = new Runtime;
+    }
+    return *instance;
+  }
+
+  /// Sets the number of io threads; 0 means one for each processor. Threads that were started are kept, so a smaller
+  /// number only limits which of them get further connections.
+  ///
+  /// Errors: std::system_error with Errc::InvalidOption for a negative number.
+  void SetThreads(int threads) {
+    if (threads < 0) {
+      throw std::system_error(make_error_code(Errc::InvalidOption),
+                              "number of io threads is " + std::to_string(threads) + ", allowed are 0 and more");
+    }
+    const std::lock_guard lock(mutex_);
+    threads_ = threads != 0 ? static_cast<std::size_t>(threads) : std::max(1u, std::thread::hardware_concurrency());
+  }
+
+  /// Returns the executor of one of the io threads, each in turn, and starts the thread if need be.
+  asio::any_io_executor get_executor() {
+    const std::lock_guard lock(mutex_);
+    const std::size_t index = next_++ % threads_;
+    while (lanes_.size() <= index) lanes_.push_back(new detail::runtime_lane);
+    if (!lanes_[index]->started()) lanes_[index]->start();
+    return lanes_[index]->get_executor();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::size_t threads_ = 1;
+  std::size_t next_ = 0;
+  std::vector<detail::runtime_lane*> lanes_;
+};
+
+}  // namespace gtcp
+
+#endif
