@@ -309,6 +309,18 @@ TEST(TimerCore, LeavesMissedBeatsOutInsteadOfABurst) {
   EXPECT_EQ(t.runs_until(1800, plan), (Times{1555, 1600, 1700, 1800}));
 }
 
+TEST(TimerCore, LeavesMissedBeatsOutAlsoWhereRunsMayOverlap) {
+  core_test t;
+  timer_plan plan;
+  plan.singleton = false;
+  t.add(plan, 100);
+  t.now = 1555;
+  EXPECT_EQ(t.begin(), &plan);
+  EXPECT_EQ(t.begin(), nullptr);
+  t.now = 1600;
+  EXPECT_EQ(t.begin(), &plan);
+}
+
 TEST(TimerCore, LeavesOutTheBeatsOfALongRun) {
   core_test t;
   timer_plan plan;
@@ -725,6 +737,30 @@ TEST(TimerThreads, ABlockedCallbackDoesNotHoldUpWhatIsAddedLater) {
     entry.Close();
   }
   open.open();
+  timer.Close();
+}
+
+TEST(TimerThreads, ALongRunIsFollowedByItsNextBeat) {
+  gtcp::Timer timer;
+  gate open;
+  std::promise<void> inside;
+  auto begun = inside.get_future();
+  std::atomic<int> runs{0};
+  const gtcp::TimerEntry entry = timer.SetInterval(1ms, [&] {
+    if (++runs == 1) {
+      inside.set_value();
+      open.pass();
+    }
+  });
+  ASSERT_TRUE(comes(begun));
+  // Another thread comes, and then waits for an hour.
+  timer.SetTimeout(1h, [] {});
+  std::promise<void> ran;
+  auto done = ran.get_future();
+  timer.SetTimeout(1ms, [&ran] { ran.set_value(); });
+  EXPECT_TRUE(comes(done));
+  open.open();
+  EXPECT_TRUE(poll_until([&] { return runs > 2; }));
   timer.Close();
 }
 
@@ -1211,6 +1247,31 @@ TEST(Timer, TimeStandsStillWhileItIsStopped) {
   timer.Start();
   EXPECT_TRUE(poll_until([&] { return count > before + 2; }));
   timer.Close();
+}
+
+TEST(Timer, TheTimeBetweenStopAndStartDoesNotCount) {
+  // A busy machine may hold up the test between Start and SetTimeout for longer than `early` waits: then once more.
+  bool in_order = false;
+  for (int round = 0; round < 50 && !in_order; ++round) {
+    std::atomic<bool> early_ran{false};
+    std::promise<bool> ran;
+    auto order = ran.get_future();
+    gtcp::Timer other;
+    gtcp::Timer timer({.MaxThreads = 1});
+    timer.Stop();
+    timer.SetTimeout(20ms, [&] { early_ran = true; });
+    std::promise<void> passed;
+    auto longer = passed.get_future();
+    other.SetTimeout(25ms, [&] { passed.set_value(); });
+    ASSERT_TRUE(comes(longer));
+    timer.Start();
+    timer.SetTimeout(0ms, [&] { ran.set_value(!early_ran); });
+    ASSERT_EQ(order.wait_for(ceiling), std::future_status::ready);
+    in_order = order.get();
+    other.Close();
+    timer.Close();
+  }
+  EXPECT_TRUE(in_order);
 }
 
 TEST(Timer, EntriesOutliveIt) {
