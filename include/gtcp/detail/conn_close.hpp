@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_CONN_CLOSE_HPP
+#define GTCP_DETAIL_CONN_CLOSE_HPP
+
+// The closing half of conn_state. The order is what keeps accepted packages from being lost:
+//
+//     1. no operation begins, everybody who waits fails, no byte is written for them
+//     2. the outbox drains, then the sending direction ends
+//     3. what the peer still sends is read and thrown away until its end: a socket that is closed with unread input, or
+//        that gets more, is reset by the system, and the peer may lose what it has not read yet
+//     4. the descriptor is closed when nobody uses it
+//
+// One linger time is over it all. What can be done at once is done by the thread that closes; for the rest an io thread
+// of the default Runtime waits.
+
+#include <gtcp/detail/conn_state.hpp>
+
+namespace gtcp::detail {
+
+inline void conn_state::close(bool hard) noexcept {
+  if (born_ != fork_generation()) {
+    // The parent's connection: nothing of it is ours but the descriptor, and its mutexes may be locked for ever.
+    if (descriptor_ != invalid_native_socket) close_socket(std::exchange(descriptor_, invalid_native_socket), false);
+    closed_.store(true, std::memory_order_release);
+    return;
+  }
+  async_receiver* stopped = nullptr;
+  std::vector<TimerEntry> timers;
+  bool has_lane = false;
+  {
+    std::unique_lock lock(mutex_);
+    if (closed()) {
+      if (!hard || hard_ || descriptor_ == invalid_native_socket) return;
+      hard_ = true;
+      lock.unlock();
+      outbox_.drop(Errc::Closed);
+      close_if_possible();
+      return;
+    }
+    closed_.store(true, std::memory_order_release);
+    closing_begins_ = true;
+    hard_ = hard;
+    if (!close_reason_) close_reason_ = Errc::Closed;
+    local_address_ = socket_address_text(descriptor_, false);
+    linger_end_ = deadline_after(linger_);
+    timers = std::move(timers_);
+
+    receiver* next = nullptr;
+    for (receiver* entry = receivers_; entry != nullptr; entry = next) {
+      next = entry->next_;
+      async_receiver* const op = entry->asynchronous();
+      if (op == nullptr) {
+        entry->stop = Errc::Closed;
+        entry->deadline_changed();
+      } else if (stop(*op, Errc::Closed)) {
+        op->next_ = std::exchange(stopped, op);
+      }
+    }
+    for (receiver* entry = receivers_; entry != nullptr; entry = entry->next_) {
+      // An operation may wait on a context that nobody runs, so it must not keep the lane. Only threads are left in the
+      // queue; whichever gets the lane leaves it.
+      async_receiver* const op = entry->asynchronous();
+      if (op == nullptr || op->stage_ != async_receiver::stage::waiting || !std::exchange(op->holds_lane_, false))
+        continue;
+      static_cast<void>(lane_.unlock_queued());
+    }
+    if (!on_default_runtime_) {
+      // The next wait opens it anew, see waiting_executor().
+      watch_.release();
+      ++watch_number_;
+    }
+    has_lane = lane_.lock_or_queue(closer_);
+  }
+  for (const TimerEntry& entry : timers) timer_access::close_without_waiting(entry);
+  while (stopped != nullptr) {
+    async_receiver* const op = stopped;
+    stopped = static_cast<async_receiver*>(op->next_);
+    op->complete(Errc::Closed, false);
+  }
+  if (hard) {
+    outbox_.drop(Errc::Closed);
+  } else {
+    outbox_.end(Errc::Closed, false);
+    outbox_.forget_await_writable();
+  }
+  if (has_lane) discard_input();
+  {
+    const std::lock_guard lock(mutex_);
+    closing_begins_ = false;
+  }
+  close_if_possible();
+}
+
+inline bool conn_state::wait_closed(const time_limit& limit, std::error_code& error) {
+  if (on_runtime_thread()) {
+    error = Errc::WouldDeadlock;
+    return false;
+  }
+  thread_close_waiter self;
+  std::unique_lock lock(mutex_);
+  if (!await_closed(self)) {
+    const clock::time_point until = limit.resolve(recv_deadline_);
+    const auto is_done = [&] { return self.done; };
+    if (until == no_deadline)
+      self.woken.wait(lock, is_done);
+    else if (!self.woken.wait_until(lock, until, is_done)) {
+      forget(self);
+      error = Errc::Timeout;
+      return false;
+    }
+  }
+  error.clear();
+  return delivered_;
+}
+
+inline void conn_state::on_outbox_drained() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (descriptor_ == invalid_native_socket) return;
+    if (!std::exchange(sending_ended_, true)) transport_->end_of_sending();
+    if (!closed()) return;
+    outbox_ended_ = true;
+  }
+  close_if_possible();
+}
+
+inline void conn_state::discard_input() {
+  bool ended = false;
+  bool waits = false;
+  try {
+    {
+      const std::lock_guard lock(mutex_);
+      closer_idle_ = false;
+      input_.release();
+      ended = static_cast<bool>(input_error_) || hard_;
+    }
+    byte_buffer scratch;
+    while (!ended) {
+      const io_result got = transport_->read_some(scratch.prepare(read_block));
+      discarded_ += got.size;
+      if (got.error || discarded_ > max_discarded) ended = true;
+      if (got.wait_for == wait_direction::none) continue;
+      const std::lock_guard lock(mutex_);
+      if (hard_ || linger_.count() == 0) break;
+      hold_.acquire(linger_);
+      open_watch().async_wait(asio::socket_base::wait_read, [self = shared_from_this()](std::error_code error) {
+        if (!error) self->discard_input();
+      });
+      waits = closer_idle_ =
+          true;  // under this lock: the wait may be over, and reading go on elsewhere, right after it
+      break;
+    }
+  } catch (const std::exception&) {
+    ended = true;
+  }
+  if (!waits) {
+    const std::lock_guard lock(mutex_);
+    closer_idle_ = true;
+    input_ended_ = ended;
+    if (discarded_ > max_discarded) hard_ = true;
+  }
+  close_if_possible();
+}
+
+inline void conn_state::close_if_possible() noexcept {
+  bool drop = false;
+  {
+    std::unique_lock lock(mutex_);
+    if (!closed() || closing_begins_ || finishing_ || descriptor_ == invalid_native_socket) return;
+    const bool delivered = outbox_ended_ && all_acknowledged();
+    if (delivered && !hard_) {
+      delivered_ = true;
+      tell_close_waiters(lock);
+      if (finishing_ || descriptor_ == invalid_native_socket) return;
+    }
+    const bool expired = clock::now() >= linger_end_;
+    const bool complete = delivered && input_ended_;
+    if (!complete && !expired && !hard_) {
+      arm_close_timer();
+      return;
+    }
+    if (!complete && !delivered && linger_.count() != 0) hard_ = true;
+    drop = !outbox_ended_;
+    if (!closer_idle_) {
+      linger_end_ = clock::time_point::min();
+      lock.unlock();
+      if (drop) outbox_.drop(Errc::Closed);
+      return;  // the closer comes back when it has the lane
+    }
+    finishing_ = true;
+  }
+  if (drop) outbox_.drop(Errc::Closed);
+  outbox_.leave_descriptor();
+}
+
+inline void conn_state::on_descriptor_left() {
+  std::unique_lock lock(mutex_);
+  watch_.release();
+  close_timer_.reset();
+  close_socket(std::exchange(descriptor_, invalid_native_socket), hard_);
+  tell_close_waiters(lock);
+  hold_.release();
+}
+
+inline void conn_state::tell_close_waiters(std::unique_lock<std::mutex>& lock) {
+  close_waiter* pending = nullptr;
+  while (close_waiters_ != nullptr) {
+    close_waiter* const waiter = close_waiters_;
+    close_waiters_ = waiter->next_;
+    if (waiter->finished(delivered_)) waiter->next_ = std::exchange(pending, waiter);
+  }
+  if (pending == nullptr) return;
+  lock.unlock();
+  while (pending != nullptr) {
+    close_waiter* const waiter = pending;
+    pending = waiter->next_;
+    waiter->complete();
+  }
+  lock.lock();
+}
+
+inline bool conn_state::await_closed(close_waiter& waiter) {
+  if (delivered_ || descriptor_ == invalid_native_socket) return true;
+  waiter.next_ = std::exchange(close_waiters_, &waiter);
+  if (close_timer_) arm_close_timer();
+  return false;
+}
+
+inline void conn_state::forget(close_waiter& waiter) noexcept {
+  for (close_waiter** link = &close_waiters_; *link != nullptr; link = &(*link)->next_) {
+    if (*link != &waiter) continue;
+    *link = waiter.next_;
+    return;
+  }
+}
+
+inline void conn_state::arm_close_timer() noexcept {
+  try {
+    hold_.acquire(linger_);
+    if (!close_timer_) close_timer_.emplace(waiting_executor());
+    const bool looks_at_acknowledgements = outbox_ended_ && (input_ended_ || close_waiters_ != nullptr);
+    clock::time_point at = linger_end_;
+    if (looks_at_acknowledgements) {
+      at = std::min(at, clock::now() + acknowledgement_pause_);
+      acknowledgement_pause_ = std::min<clock::duration>(acknowledgement_pause_ * 2, std::chrono::milliseconds(64));
+    }
+    close_timer_->expires_at(at);
+    close_timer_->async_wait([self = shared_from_this()](std::error_code error) {
+      if (!error) self->close_if_possible();
+    });
+  } catch (const std::exception&) {
+    linger_end_ = clock::time_point::min();  // no timer: whatever happens next ends it
+  }
+}
+
+}  // namespace gtcp::detail
+
+#endif

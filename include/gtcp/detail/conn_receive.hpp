@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_CONN_RECEIVE_HPP
+#define GTCP_DETAIL_CONN_RECEIVE_HPP
+
+// The receiving half of conn_state. One step, try_receive, serves the blocking and the asynchronous form; they differ
+// in how they wait: in poll with the thread's waker, or through Asio with a timer.
+
+#include <gtcp/detail/conn_state.hpp>
+
+namespace gtcp::detail {
+
+inline std::error_code conn_state::receive(recv_goal goal, const time_limit& limit, std::string& into, bool may_wait) {
+  if (may_wait && on_runtime_thread()) return Errc::WouldDeadlock;
+  if (closed()) return Errc::Closed;
+  thread_receiver self(std::move(goal), limit);
+  if (!lane_.try_lock()) {
+    if (!may_wait) return asio::error::would_block;
+    if (const std::error_code error = queue_for_lane(self)) return error;
+  }
+  unlock_at_exit guard{*this};
+  return receive_as_holder(self, into, may_wait);
+}
+
+inline bool conn_state::receive_buffered(recv_goal& goal, std::string& into, std::error_code& error) {
+  if (closed() || !lane_.try_lock()) return false;
+  unlock_at_exit guard{*this};
+  if (closed()) return false;
+  const recv_verdict verdict = goal.judge(input_.view(), false);
+  return verdict.what == recv_verdict::kind::take && take(verdict, into, error);
+}
+
+inline void conn_state::start(async_receiver& op) {
+  if (closed()) return op.complete(Errc::Closed, false);
+  if (lane_.try_lock()) {
+    op.holds_lane_ = true;
+  } else {
+    std::unique_lock lock(mutex_);
+    if (closed()) {
+      lock.unlock();
+      return op.complete(Errc::Closed, false);
+    }
+    list(op);
+    if (!lane_.lock_or_queue(op)) {
+      op.stage_ = async_receiver::stage::queued;
+      arm_timer(op, give_up_time(op));
+      return;
+    }
+    op.holds_lane_ = true;
+  }
+  lane::run(advance(op, {}, false));
+}
+
+inline void conn_state::stop_receive(std::uint64_t id, std::error_code reason) {
+  std::unique_lock lock(mutex_);
+  for (receiver* entry = receivers_; entry != nullptr; entry = entry->next_) {
+    async_receiver* const op = entry->asynchronous();
+    if (op == nullptr || op->id != id) continue;
+    const bool deadline_was_moved = reason == Errc::Timeout && (!op->timer_ || clock::now() < op->timer_->expiry());
+    if (deadline_was_moved) return;
+    if (stop(*op, reason)) {
+      lock.unlock();
+      op->complete(reason, false);
+    }
+    return;
+  }
+}
+
+inline void conn_state::set_recv_deadline(clock::time_point at) {
+  recv_deadline_.set(at);
+  const std::lock_guard lock(mutex_);
+  for (receiver* entry = receivers_; entry != nullptr; entry = entry->next_) entry->deadline_changed();
+}
+
+inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, bool try_once, std::string& into,
+                                                    std::error_code& error, wait_direction& wait_for) {
+  for (;;) {
+    const recv_verdict verdict = self.goal.judge(input_.view(), static_cast<bool>(input_error_), quiet);
+    if (verdict.what == recv_verdict::kind::take) {
+      take(verdict, into, error);
+      return progress::done;
+    }
+    if (verdict.what == recv_verdict::kind::fail) {
+      error = verdict.error == asio::error::eof && input_error_ ? input_error_ : verdict.error;
+      if (verdict.error == Errc::PkgTruncated && input_error_ != asio::error::eof) error = input_error_;
+      if (IsFatal(error)) note_end(error);
+      return progress::done;
+    }
+    if (drained_ && !try_once) {
+      drained_ = false;
+      wait_for = wait_direction::read;
+      return progress::must_wait;
+    }
+    // Grows with what came, never by what was announced.
+    const std::size_t missing = verdict.size - input_.size();
+    const std::size_t room = input_.empty() ? read_block : std::min(missing, std::max(input_.size(), read_block));
+    const io_result got = transport_->read_some(input_.prepare(room));
+    input_.commit(got.size);
+    drained_ = got.drained;
+    if (is_transient(got.error)) {
+      error = got.error;
+      return progress::done;
+    }
+    if (got.error) input_error_ = got.error;
+    if (got.wait_for != wait_direction::none) {
+      drained_ = false;
+      if (input_.empty()) input_.release();
+      wait_for = got.wait_for;
+      return progress::must_wait;
+    }
+  }
+}
+
+inline bool conn_state::take(const recv_verdict& verdict, std::string& into, std::error_code& error) {
+  into.assign(input_.data() + verdict.skip, verdict.size);
+  input_.consume(verdict.skip + verdict.size + verdict.drop);
+  if (input_.empty() && drained_) input_.release();
+  error.clear();
+  return true;
+}
+
+inline std::error_code conn_state::queue_for_lane(thread_receiver& self) {
+  std::unique_lock lock(mutex_);
+  if (closed()) return Errc::Closed;
+  if (lane_.lock_or_queue(self)) return {};
+  list(self);
+  while (!self.has_lane && !self.stop) {
+    const clock::time_point until = self.limit.resolve(recv_deadline_);
+    if (until == no_deadline)
+      self.woken.wait(lock);
+    else if (clock::now() >= until)
+      self.stop = Errc::Timeout;
+    else
+      self.woken.wait_until(lock, until);
+  }
+  unlist(self);
+  if (self.has_lane || !lane_.withdraw(self)) {
+    // The lane is ours. Being asked to stop meanwhile is looked at by the holder's loop.
+    self.has_lane = true;
+    if (self.stop == Errc::Timeout) self.stop.clear();
+    return {};
+  }
+  return self.stop;
+}
+
+inline std::error_code conn_state::receive_as_holder(thread_receiver& self, std::string& into, bool may_wait) {
+  bool quiet = false;
+  bool last_try = !may_wait;
+  for (;;) {
+    if (closed()) return Errc::Closed;
+    std::error_code error;
+    wait_direction wait_for = wait_direction::none;
+    if (try_receive(self, quiet, last_try, into, error, wait_for) == progress::done) return error;
+    if (!may_wait) return asio::error::would_block;
+    if (last_try) return Errc::Timeout;
+    outbox_.flush_corked();
+    input_.shrink();
+
+    clock::time_point until = self.limit.resolve(recv_deadline_);
+    const bool may_end_quietly = self.goal.ends_when_quiet() && !input_.empty();
+    if (may_end_quietly) until = std::min(until, clock::now() + buffer_wait());
+    {
+      const std::lock_guard lock(mutex_);
+      if (self.stop) return self.stop;
+      if (closed()) return Errc::Closed;
+      self.waker = &waker::of_this_thread();
+      list(self);
+    }
+    wait_descriptor(descriptor_, wait_for, *self.waker, until);
+    {
+      const std::lock_guard lock(mutex_);
+      unlist(self);
+      self.waker = nullptr;
+      until = may_end_quietly ? until : self.limit.resolve(recv_deadline_);
+    }
+    if (until != no_deadline && clock::now() >= until) (may_end_quietly ? quiet : last_try) = true;
+  }
+}
+
+inline lane_waiter* conn_state::advance(async_receiver& op, std::error_code stop, bool may_dispatch) {
+  for (;;) {
+    std::error_code error;
+    try {
+      const bool quiet = stop == Errc::Timeout && op.goal.ends_when_quiet();
+      wait_direction wait_for = wait_direction::none;
+      if (try_receive(op, quiet, op.last_try_, *op.into, error, wait_for) == progress::done) {
+        return finish(op, error, may_dispatch);
+      }
+      outbox_.flush_corked();
+      input_.shrink();
+      std::unique_lock lock(mutex_);
+      if (closed() && !op.stop) op.stop = Errc::Closed;
+      op.may_end_quietly_ = op.goal.ends_when_quiet() && !input_.empty();
+      const clock::time_point until = give_up_time(op);
+      if (!op.stop && until != no_deadline && clock::now() >= until) op.stop = Errc::Timeout;
+      if (op.stop) {
+        stop = op.stop;
+        lock.unlock();
+        if (stop == Errc::Timeout && !std::exchange(op.last_try_, true)) continue;
+        return finish(op, stop, may_dispatch);
+      }
+      list(op);
+      arm_timer(op, until);
+      await_readable(op, wait_for);
+      return nullptr;
+    } catch (const std::bad_alloc&) {
+      error = std::make_error_code(std::errc::not_enough_memory);
+    } catch (const std::system_error& failure) {
+      error = failure.code();
+    }
+    return finish(op, error, may_dispatch);
+  }
+}
+
+inline lane_waiter* conn_state::finish(async_receiver& op, std::error_code error, bool may_dispatch) {
+  lane_waiter* next = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    if (std::exchange(op.holds_lane_, false)) next = lane_.unlock_queued();
+    if (is_transient(error) && !op.stop && op.retry.Count-- > 0) {
+      list(op);
+      arm_timer(op, give_up_time(op));
+      op.stage_ = async_receiver::stage::waiting;
+      op.pause_ = std::make_unique<asio::steady_timer>(waiting_executor(), retry_pause(op.retry));
+      op.pause_->async_wait(asio::bind_cancellation_slot(op.wait_signal_.slot(), wait_handler(op)));
+      return next;
+    }
+    unlist(op);
+    op.timer_.reset();
+  }
+  op.complete(error, may_dispatch && next == nullptr);
+  return next;
+}
+
+inline void conn_state::await_readable(async_receiver& op, wait_direction wait_for) {
+  const auto what = wait_for == wait_direction::write ? asio::socket_base::wait_write : asio::socket_base::wait_read;
+  auto& socket = open_watch();
+  op.stage_ = async_receiver::stage::waiting;
+  socket.async_wait(what, asio::bind_cancellation_slot(op.wait_signal_.slot(), wait_handler(op)));
+}
+
+inline void conn_state::on_wait_over(async_receiver& op) {
+  std::error_code stop;
+  {
+    std::unique_lock lock(mutex_);
+    op.stage_ = async_receiver::stage::stepping;
+    stop = op.stop;
+    if (!op.holds_lane_) {
+      // Close took the lane from it, or it has paused before its next try.
+      unlist(op);
+      op.timer_.reset();
+      lock.unlock();
+      return stop ? op.complete(stop, true) : start(op);
+    }
+  }
+  lane::run(advance(op, stop, true));
+}
+
+inline void conn_state::abandon(async_receiver& op) noexcept {
+  const std::shared_ptr<conn_state> conn = op.conn_;
+  lane_waiter* next = nullptr;
+  {
+    const std::lock_guard lock(conn->mutex_);
+    conn->unlist(op);
+    if (std::exchange(op.holds_lane_, false)) next = conn->lane_.unlock_queued();
+  }
+  op.destroy();
+  lane::run(next);
+}
+
+inline bool conn_state::stop(async_receiver& op, std::error_code reason) {
+  if (op.stop) return false;
+  op.stop = reason;
+  if (op.stage_ == async_receiver::stage::queued && lane_.withdraw(op)) {
+    unlist(op);
+    op.timer_.reset();
+    return true;
+  }
+  if (op.stage_ == async_receiver::stage::waiting) op.wait_signal_.emit(asio::cancellation_type::all);
+  return false;
+}
+
+inline clock::time_point conn_state::give_up_time(const async_receiver& op) const noexcept {
+  const clock::time_point until = op.limit.resolve(recv_deadline_);
+  return op.may_end_quietly_ ? std::min(until, clock::now() + buffer_wait()) : until;
+}
+
+inline void conn_state::arm_timer(async_receiver& op, clock::time_point until) {
+  if (until == no_deadline) {
+    op.timer_.reset();
+    return;
+  }
+  if (op.timer_ && op.timer_->expiry() == until) return;
+  if (!op.timer_) op.timer_.emplace(waiting_executor());
+  op.timer_->expires_at(until);
+  op.timer_->async_wait([weak = weak_from_this(), id = op.id](std::error_code error) {
+    if (error) return;
+    if (const auto self = weak.lock()) self->stop_receive(id, Errc::Timeout);
+  });
+}
+
+inline void conn_state::list(receiver& entry) noexcept {
+  if (std::exchange(entry.listed_, true)) return;
+  entry.previous_ = nullptr;
+  entry.next_ = receivers_;
+  if (receivers_ != nullptr) receivers_->previous_ = &entry;
+  receivers_ = &entry;
+}
+
+inline void conn_state::unlist(receiver& entry) noexcept {
+  if (!std::exchange(entry.listed_, false)) return;
+  (entry.previous_ != nullptr ? entry.previous_->next_ : receivers_) = entry.next_;
+  if (entry.next_ != nullptr) entry.next_->previous_ = entry.previous_;
+}
+
+inline bool async_receiver::granted() {
+  holds_lane_ = true;
+  stage_ = stage::stepping;
+  return true;
+}
+
+inline lane_waiter* async_receiver::resume() {
+  const std::shared_ptr<conn_state> conn = conn_;
+  return conn->advance(*this, {}, false);
+}
+
+inline void async_receiver::deadline_changed() { conn_->arm_timer(*this, conn_->give_up_time(*this)); }
+
+}  // namespace gtcp::detail
+
+#endif

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_RECEIVER_HPP
+#define GTCP_DETAIL_RECEIVER_HPP
+
+// A receive that cannot be done at once: what it wants, until when, and where it waits.
+
+#include <gtcp/detail/lane.hpp>
+#include <gtcp/detail/recv_goal.hpp>
+#include <gtcp/detail/time_limit.hpp>
+#include <gtcp/pkg_option.hpp>
+
+#include <asio/cancellation_signal.hpp>
+#include <asio/steady_timer.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace gtcp::detail {
+
+class async_receiver;
+class conn_state;
+
+/// A receive that waits: for the lane, or as its holder for input. A blocked thread or an asynchronous operation.
+class receiver : public lane_waiter {
+ public:
+  receiver(recv_goal wanted, time_limit give_up_at) : goal(std::move(wanted)), limit(give_up_at) {}
+
+  recv_goal goal;
+  time_limit limit;
+  std::error_code stop{};  ///< why it is to give up; under the connection's mutex
+
+  /// Under the connection's mutex: the default deadline changed, or `stop` was set; look at them again.
+  virtual void deadline_changed() = 0;
+  virtual async_receiver* asynchronous() noexcept { return nullptr; }
+
+ protected:
+  ~receiver() = default;
+
+ private:
+  friend class conn_state;
+  receiver* next_ = nullptr;
+  receiver* previous_ = nullptr;
+  bool listed_ = false;
+};
+
+/// An asynchronous receive without its handler, which only the template on top of it knows.
+class async_receiver : public receiver {
+ public:
+  async_receiver(std::shared_ptr<conn_state> conn, recv_goal wanted, time_limit give_up_at, std::string* target)
+      : receiver(std::move(wanted), give_up_at), into(target != nullptr ? target : &result), conn_(std::move(conn)) {}
+
+  std::uint64_t id = 0;
+  Retry retry{};
+  std::string result;
+  std::string* into;
+
+  /// Frees the operation and calls its handler: from an io thread's wait at once, else through its executor.
+  virtual void complete(std::error_code error, bool may_dispatch) = 0;
+  /// Frees the operation without calling its handler, whose execution context is gone.
+  virtual void destroy() noexcept = 0;
+
+  bool granted() override;
+  lane_waiter* resume() override;
+  void deadline_changed() override;
+  async_receiver* asynchronous() noexcept override { return this; }
+
+ protected:
+  ~async_receiver() = default;
+  const std::shared_ptr<conn_state>& conn() const noexcept { return conn_; }
+
+ private:
+  friend class conn_state;
+  enum class stage : unsigned char { stepping, queued, waiting };
+
+  std::shared_ptr<conn_state> conn_;
+  stage stage_ = stage::stepping;
+  bool holds_lane_ = false;
+  bool last_try_ = false;
+  bool may_end_quietly_ = false;
+  asio::cancellation_signal wait_signal_;
+  std::optional<asio::steady_timer> timer_;
+  std::unique_ptr<asio::steady_timer> pause_;  ///< between tries
+};
+
+}  // namespace gtcp::detail
+
+#endif

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_WATCH_HPP
+#define GTCP_DETAIL_WATCH_HPP
+
+// Waiting for a descriptor through Asio, without giving the descriptor to it.
+
+#include <gtcp/detail/platform.hpp>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/generic/stream_protocol.hpp>
+
+#include <optional>
+#include <system_error>
+
+namespace gtcp::detail {
+
+/// A second object for the descriptor, through which Asio waits.
+class watch {
+ public:
+  /// Returns the object, made on the executor that `executor()` returns when there is none yet.
+  template <class Executor>
+  asio::generic::stream_protocol::socket& open(const Executor& executor, native_socket descriptor) {
+    if (!socket_) {
+      socket_.emplace(executor());
+      std::error_code error;
+      socket_->assign(asio::generic::stream_protocol(socket_family(descriptor), 0), descriptor, error);
+      if (error) {
+        socket_.reset();
+        throw std::system_error(error);
+      }
+    }
+    return *socket_;
+  }
+
+  /// Ends all waits, and leaves the descriptor open.
+  void release() noexcept {
+    if (!socket_) return;
+    std::error_code ignored;
+    socket_->release(ignored);
+    socket_.reset();
+  }
+
+ private:
+  std::optional<asio::generic::stream_protocol::socket> socket_;
+};
+
+}  // namespace gtcp::detail
+
+#endif
