@@ -4,9 +4,16 @@
 
 // All of gtcp but TLS, which needs OpenSSL: include <gtcp/tls.hpp> for that.
 
+#include <gtcp/byte_operations.hpp>
+#include <gtcp/conn.hpp>
+#include <gtcp/conn_option.hpp>
+#include <gtcp/dial.hpp>
 #include <gtcp/error.hpp>
 #include <gtcp/msg.hpp>
+#include <gtcp/payload.hpp>
+#include <gtcp/pkg_operations.hpp>
 #include <gtcp/pkg_option.hpp>
+#include <gtcp/runtime.hpp>
 #include <gtcp/timer.hpp>
 #include <gtcp/version.hpp>
 
