@@ -1,12 +1,25 @@
 // SPDX-License-Identifier: MIT
 
+#include <gtcp/dial.hpp>
 #include <gtcp/msg.hpp>
 
 #include <gtest/gtest.h>
+#include <asio/awaitable.hpp>
+#include <asio/cancellation_signal.hpp>
+#include <asio/co_spawn.hpp>
+#include <asio/io_context.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/strand.hpp>
+#include <asio/use_awaitable.hpp>
+#include <asio/use_future.hpp>
 
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <exception>
+#include <future>
 #include <limits>
 #include <map>
 #include <memory>
@@ -15,9 +28,12 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 namespace {
+
+using namespace std::chrono_literals;
 
 using gtcp::Errc;
 using gtcp::Msg;
@@ -964,6 +980,317 @@ TEST(UnmarshalJson, ReportsWhatAConversionThrows) {
     gtcp::UnmarshalJson<Position>(text, ec);
     EXPECT_EQ(ec, Errc::InvalidMsg) << text;
   }
+}
+
+// ---- On a connection
+
+/// Two ends of a connection whose asynchronous operations go on on `io`, which the tests run themselves.
+class MsgOnConn : public testing::Test {
+ protected:
+  MsgOnConn() {
+    asio::ip::tcp::acceptor acceptor(io, {asio::ip::address_v4::loopback(), 0});
+    asio::ip::tcp::socket client(io);
+    client.connect(acceptor.local_endpoint());
+    asio::ip::tcp::socket server = acceptor.accept();
+    gtcp::ConnOption option;
+    option.Executor = io.get_executor();
+    here = gtcp::NewConnByNetConn(std::move(client), {}, option);
+    there = gtcp::NewConnByNetConn(std::move(server), {}, option);
+  }
+
+  ~MsgOnConn() override {
+    here.Close();
+    there.Close();
+    io.restart();
+    io.run();
+  }
+
+  /// Runs a coroutine to its end.
+  void run(asio::awaitable<void> coroutine) {
+    bool ended = false;
+    std::exception_ptr failure;
+    asio::co_spawn(io, std::move(coroutine), [&](std::exception_ptr error) {
+      ended = true;
+      failure = std::move(error);
+    });
+    run_until([&] { return ended; });
+    if (failure) std::rethrow_exception(failure);
+  }
+
+  template <class Predicate>
+  void run_until(Predicate done) {
+    const auto give_up_at = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (!done() && std::chrono::steady_clock::now() < give_up_at) {
+      io.restart();
+      io.run_one_for(std::chrono::milliseconds(100));
+    }
+    EXPECT_TRUE(done());
+  }
+
+  asio::io_context io;
+  gtcp::Conn here;
+  gtcp::Conn there;
+};
+
+TEST_F(MsgOnConn, SendsTheBytesOfGo) {
+  gtcp::SendMsg(here, {.Act = "hello", .Data = "<John>"});
+  EXPECT_EQ(there.RecvPkg(), R"({"Act":"hello","Data":"\u003cJohn\u003e"})");
+  const Msg msg{.Act = "bye"};
+  gtcp::SendMsg(here, msg);
+  EXPECT_EQ(there.RecvPkg(), R"({"Act":"bye","Data":""})");
+}
+
+TEST_F(MsgOnConn, TakesAnOptionAnErrorCodeAndATimeout) {
+  const gtcp::PkgOption wide{.HeaderSize = 4};
+  std::error_code ec = std::make_error_code(std::errc::io_error);
+  gtcp::SendMsg(here, {.Act = "1"}, {.HeaderSize = 4});
+  gtcp::SendMsg(here, {.Act = "2"}, {.HeaderSize = 4}, ec);
+  EXPECT_FALSE(ec);
+  gtcp::SendMsg(here, {.Act = "3"}, ec);
+  gtcp::SendMsgWithTimeout(here, {.Act = "4"}, 30s);
+  gtcp::SendMsgWithTimeout(here, {.Act = "5"}, 30s, {.HeaderSize = 4});
+  gtcp::SendMsgWithTimeout(here, {.Act = "6"}, 30s, ec);
+  EXPECT_EQ(gtcp::RecvMsg(there, {.HeaderSize = 4}).Act, "1");
+  EXPECT_EQ(gtcp::RecvMsg(there, wide, ec).Act, "2");
+  EXPECT_EQ(gtcp::RecvMsg(there, ec).Act, "3");
+  EXPECT_EQ(gtcp::RecvMsgWithTimeout(there, 30s).Act, "4");
+  EXPECT_EQ(gtcp::RecvMsgWithTimeout(there, 30s, wide).Act, "5");
+  EXPECT_EQ(gtcp::RecvMsgWithTimeout(there, 30s, ec).Act, "6");
+  EXPECT_FALSE(ec);
+  gtcp::RecvMsgWithTimeout(there, 0s, ec);
+  EXPECT_EQ(ec, Errc::Timeout);
+  EXPECT_THROW(gtcp::RecvMsgWithTimeout(there, 0s), std::system_error);
+  gtcp::SendMsg(here, {.Act = std::string(300, 'x')}, {.HeaderSize = 1}, ec);
+  EXPECT_EQ(ec, Errc::DataTooLong);
+}
+
+TEST_F(MsgOnConn, StaysUsableAfterWhatIsNoMessage) {
+  std::error_code ec;
+  here.SendPkg("[]");
+  here.SendPkg(R"({"Act":5})");
+  gtcp::SendMsg(here, {.Act = "good"});
+  EXPECT_EQ(gtcp::RecvMsg(there, ec), Msg());
+  EXPECT_EQ(ec, Errc::InvalidMsg);
+  EXPECT_FALSE(gtcp::IsFatal(ec));
+  EXPECT_EQ(
+      what_of([&] { gtcp::RecvMsg(there); }),
+      "RecvMsg [" + there.RemoteAddr() + R"(]: invalid package structure: Act is not a string at byte 7: "{"Act":5}")");
+  EXPECT_EQ(gtcp::RecvMsg(there).Act, "good");
+}
+
+TEST_F(MsgOnConn, PassesTheErrorsOfTheConnection) {
+  std::error_code ec;
+  here.Close();
+  gtcp::RecvMsg(there, ec);
+  EXPECT_EQ(ec, asio::error::eof);
+  EXPECT_THROW(gtcp::RecvMsg(there), std::system_error);
+  gtcp::SendMsg(here, {.Act = "late"}, ec);
+  EXPECT_EQ(ec, Errc::Closed);
+}
+
+TEST_F(MsgOnConn, ExchangesJsonOfAnyType) {
+  gtcp::SendJson(here, std::vector<int>{1, 2, 3});
+  EXPECT_EQ(gtcp::RecvJson<std::vector<int>>(there), (std::vector<int>{1, 2, 3}));
+  std::error_code ec;
+  gtcp::SendJson(here, "text", {.HeaderSize = 4}, ec);
+  EXPECT_EQ(gtcp::RecvJson<std::string>(there, {.HeaderSize = 4}, ec), "text");
+  gtcp::SendJson(here, "text");
+  EXPECT_EQ(gtcp::RecvJson<int>(there, ec), 0);
+  EXPECT_EQ(ec, Errc::InvalidMsg);
+  gtcp::SendJson(here, std::nan(""), ec);
+  EXPECT_EQ(ec, Errc::InvalidMsg);
+  EXPECT_EQ(what_of([&] { gtcp::SendJson(here, std::nan("")); }),
+            "SendJson [" + here.RemoteAddr() + "]: invalid package structure: NaN and infinities have no JSON form");
+  gtcp::SendJsonWithTimeout(here, Msg{.Act = "a"}, 30s, ec);
+  EXPECT_FALSE(ec);
+  EXPECT_EQ(gtcp::RecvJsonWithTimeout<Msg>(there, 30s).Act, "a");
+}
+
+asio::awaitable<void> exchange_messages(gtcp::Conn here, gtcp::Conn there) {
+  std::error_code ec = std::make_error_code(std::errc::io_error);
+  co_await gtcp::AsyncSendMsg(here, {.Act = "a text that is longer than small strings", .Data = "1"});
+  co_await gtcp::AsyncSendMsg(here, {.Act = "b"}, {.HeaderSize = 4});
+  co_await gtcp::AsyncSendMsg(here, {.Act = "c"}, ec);
+  EXPECT_FALSE(ec);
+  co_await gtcp::AsyncSendMsg(here, {.Act = "d"}, {.HeaderSize = 4}, ec);
+  co_await gtcp::AsyncSendMsg(here, {.Act = "e"}, asio::use_awaitable);
+  co_await gtcp::AsyncSendMsg(here, {.Act = "f"}, {.HeaderSize = 4}, asio::use_awaitable);
+  co_await gtcp::AsyncSendMsgWithTimeout(here, {.Act = "g"}, 30s);
+  co_await gtcp::AsyncSendMsgWithTimeout(here, {.Act = "h"}, 30s, {.HeaderSize = 4}, asio::use_awaitable);
+
+  Msg msg = co_await gtcp::AsyncRecvMsg(there);
+  EXPECT_EQ(msg, (Msg{.Act = "a text that is longer than small strings", .Data = "1"}));
+  msg = co_await gtcp::AsyncRecvMsg(there, {.HeaderSize = 4});
+  EXPECT_EQ(msg.Act, "b");
+  msg = co_await gtcp::AsyncRecvMsg(there, ec);
+  EXPECT_EQ(msg.Act, "c");
+  msg = co_await gtcp::AsyncRecvMsg(there, {.HeaderSize = 4}, ec);
+  EXPECT_EQ(msg.Act, "d");
+  msg = co_await gtcp::AsyncRecvMsg(there, asio::use_awaitable);
+  EXPECT_EQ(msg.Act, "e");
+  msg = co_await gtcp::AsyncRecvMsg(there, {.HeaderSize = 4}, asio::use_awaitable);
+  EXPECT_EQ(msg.Act, "f");
+  msg = co_await gtcp::AsyncRecvMsgWithTimeout(there, 30s, asio::redirect_error(asio::use_awaitable, ec));
+  EXPECT_EQ(msg.Act, "g");
+  msg = co_await gtcp::AsyncRecvMsgWithTimeout(there, 30s, {.HeaderSize = 4});
+  EXPECT_EQ(msg.Act, "h");
+  EXPECT_FALSE(ec);
+}
+
+TEST_F(MsgOnConn, ExchangesMessagesInCoroutines) { run(exchange_messages(here, there)); }
+
+asio::awaitable<void> exchange_json(gtcp::Conn here, gtcp::Conn there) {
+  std::error_code ec;
+  const Position position{.x = 3, .log = {{.Act = "a"}}};
+  co_await gtcp::AsyncSendJson(here, position);
+  Position back = co_await gtcp::AsyncRecvJson<Position>(there);
+  EXPECT_EQ(back.x, 3);
+  co_await gtcp::AsyncSendJson(here, position, asio::use_awaitable);
+  back = co_await gtcp::AsyncRecvJson<Position>(there, asio::use_awaitable);
+  EXPECT_EQ(back.log, position.log);
+
+  here.SendPkg("5");
+  back = co_await gtcp::AsyncRecvJson<Position>(there, ec);
+  EXPECT_EQ(ec, Errc::InvalidMsg);
+  here.SendPkg("5");
+  ec = {};
+  back = co_await gtcp::AsyncRecvJson<Position>(there, asio::redirect_error(asio::use_awaitable, ec));
+  EXPECT_EQ(ec, Errc::InvalidMsg);
+  here.SendPkg("5");
+  std::string what;
+  try {
+    co_await gtcp::AsyncRecvMsg(there);
+  } catch (const std::system_error& error) {
+    what = error.what();
+  }
+  EXPECT_EQ(what,
+            "AsyncRecvMsg [" + there.RemoteAddr() + R"(]: invalid package structure: not an object at byte 0: "5")");
+
+  const double nan = std::nan("");
+  ec = {};
+  co_await gtcp::AsyncSendJson(here, nan, ec);
+  EXPECT_EQ(ec, Errc::InvalidMsg);
+  what.clear();
+  try {
+    co_await gtcp::AsyncSendJson(here, nan);
+  } catch (const std::system_error& error) {
+    what = error.what();
+  }
+  EXPECT_EQ(what, "AsyncSendJson [" + here.RemoteAddr() +
+                      "]: invalid package structure: NaN and infinities have no JSON form");
+}
+
+TEST_F(MsgOnConn, ExchangesJsonInCoroutines) { run(exchange_json(here, there)); }
+
+/// A handler that can only be moved, with an allocator that counts.
+template <class T>
+struct CountingAllocator {
+  using value_type = T;
+  explicit CountingAllocator(int* allocations) : count(allocations) {}
+  template <class U>
+  CountingAllocator(const CountingAllocator<U>& other) : count(other.count) {}
+  T* allocate(std::size_t n) {
+    ++*count;
+    return std::allocator<T>().allocate(n);
+  }
+  void deallocate(T* memory, std::size_t n) { std::allocator<T>().deallocate(memory, n); }
+  friend bool operator==(const CountingAllocator&, const CountingAllocator&) = default;
+  int* count;
+};
+
+struct Result {
+  bool called = false;
+  bool on_strand = false;
+  std::error_code ec;
+  Msg msg;
+};
+
+struct MoveOnlyHandler {
+  using executor_type = asio::strand<asio::io_context::executor_type>;
+  using allocator_type = CountingAllocator<char>;
+  using cancellation_slot_type = asio::cancellation_slot;
+
+  executor_type get_executor() const noexcept { return strand; }
+  allocator_type get_allocator() const noexcept { return allocator; }
+  cancellation_slot_type get_cancellation_slot() const noexcept { return slot; }
+
+  void operator()(std::error_code ec) {
+    result->called = true;
+    result->on_strand = strand.running_in_this_thread();
+    result->ec = ec;
+  }
+  void operator()(std::error_code ec, Msg msg) {
+    (*this)(ec);
+    result->msg = std::move(msg);
+  }
+
+  executor_type strand;
+  allocator_type allocator;
+  asio::cancellation_slot slot;
+  Result* result;
+  std::unique_ptr<int> only_moved = std::make_unique<int>(0);
+};
+
+TEST_F(MsgOnConn, KeepsWhatIsAssociatedWithAHandler) {
+  int allocations = 0;
+  asio::cancellation_signal signal;
+  const auto handler = [&](Result& result) {
+    return MoveOnlyHandler{asio::make_strand(io.get_executor()), CountingAllocator<char>(&allocations), signal.slot(),
+                           &result};
+  };
+
+  Result sent;
+  gtcp::AsyncSendMsg(here, {.Act = "a"}, handler(sent));
+  EXPECT_FALSE(sent.called);
+  run_until([&] { return sent.called; });
+  EXPECT_TRUE(sent.on_strand);
+  EXPECT_FALSE(sent.ec);
+
+  Result received;
+  allocations = 0;
+  gtcp::AsyncRecvMsg(there, handler(received));
+  EXPECT_FALSE(received.called);
+  run_until([&] { return received.called; });
+  EXPECT_TRUE(received.on_strand);
+  EXPECT_EQ(received.msg.Act, "a");
+  EXPECT_GT(allocations, 0);
+
+  Result refused;
+  gtcp::AsyncSendJson(here, std::nan(""), handler(refused));
+  EXPECT_FALSE(refused.called);
+  run_until([&] { return refused.called; });
+  EXPECT_TRUE(refused.on_strand);
+  EXPECT_EQ(refused.ec, Errc::InvalidMsg);
+
+  Result cancelled;
+  gtcp::AsyncRecvMsg(there, handler(cancelled));
+  signal.emit(asio::cancellation_type::all);
+  run_until([&] { return cancelled.called; });
+  EXPECT_TRUE(cancelled.on_strand);
+  EXPECT_EQ(cancelled.ec, asio::error::operation_aborted);
+  gtcp::SendMsg(here, {.Act = "b"});
+  EXPECT_EQ(gtcp::RecvMsg(there).Act, "b");
+}
+
+TEST_F(MsgOnConn, TakesAnyToken) {
+  std::future<void> sent = gtcp::AsyncSendMsg(here, {.Act = "a"}, asio::use_future);
+  std::future<Msg> received = gtcp::AsyncRecvMsg(there, asio::use_future);
+  run_until([&] { return received.wait_for(0s) == std::future_status::ready; });
+  sent.get();
+  EXPECT_EQ(received.get().Act, "a");
+
+  // Nothing happens before a lazy operation is started, and the message need not live so long.
+  auto lazy = gtcp::AsyncSendMsg(here, {.Act = std::string(100, 'b')}, asio::use_awaitable);
+  std::string none;
+  EXPECT_FALSE(there.TryRecvPkg(none));
+  run(std::move(lazy));
+  EXPECT_EQ(gtcp::RecvMsg(there).Act, std::string(100, 'b'));
+
+  here.SendPkg("{");
+  std::error_code result;
+  gtcp::AsyncRecvMsgWithTimeout(there, 30s, [&](std::error_code ec, Msg) { result = ec; });
+  run_until([&] { return static_cast<bool>(result); });
+  EXPECT_EQ(result, Errc::InvalidMsg);
 }
 
 }  // namespace
