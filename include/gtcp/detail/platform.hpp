@@ -20,9 +20,7 @@
 #include <string>
 #include <system_error>
 
-#if defined(ASIO_WINDOWS)
-#include <process.h>
-#else
+#if !defined(ASIO_WINDOWS)
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -62,15 +60,6 @@ inline void block_signals() noexcept {
   sigset_t all;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
-#endif
-}
-
-/// Returns the id of this process; it tells a child after fork from its parent.
-inline long current_pid() noexcept {
-#if defined(ASIO_WINDOWS)
-  return ::_getpid();
-#else
-  return static_cast<long>(::getpid());
 #endif
 }
 

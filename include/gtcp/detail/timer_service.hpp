@@ -50,11 +50,11 @@ class timer_service : public std::enable_shared_from_this<timer_service> {
       : max_threads_(max_threads),
         idle_time_(std::min(idle_time, longest_wait)),
         origin_(clock::now()),
-        pid_(current_pid()) {}
+        born_(fork_generation()) {}
 
   /// Says whether this process made the service. After fork the child has neither its threads nor, maybe, its lock: all
   /// operations but this one do nothing there.
-  bool mine() const noexcept { return pid_ == current_pid(); }
+  bool mine() const noexcept { return born_ == fork_generation(); }
 
   /// Opens `entry`, first due `first` after now (its `planned` is set here), and takes over the caller's reference. Not
   /// if it is closed already, or the service is. Throws std::system_error if there is no thread to run it; then the
@@ -416,7 +416,7 @@ class timer_service : public std::enable_shared_from_this<timer_service> {
   bool called_ = false;
 
   std::shared_ptr<error_callback> on_error_;
-  const long pid_;
+  const unsigned born_;
 };
 
 }  // namespace gtcp::detail
