@@ -39,6 +39,7 @@ class Payload {
   Payload() = default;
   Payload(const char* text) noexcept : data_(text), size_(text != nullptr ? std::string_view(text).size() : 0) {}
   Payload(asio::const_buffer buffer) noexcept : data_(buffer.data()), size_(buffer.size()) {}
+  Payload(asio::mutable_buffer buffer) noexcept : data_(buffer.data()), size_(buffer.size()) {}
 
   template <detail::byte_range Range>
     requires(!std::same_as<std::remove_cvref_t<Range>, Payload>)
