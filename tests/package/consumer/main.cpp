@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT
-#ifdef CONSUMER_CORE_ONLY
+#ifdef CONSUMER_INCLUDES_ALL
+#include <gtcp/gtcp.hpp>
+#else
 #include <gtcp/error.hpp>
 #include <gtcp/pkg_option.hpp>
 #include <gtcp/version.hpp>
-#else
-#include <gtcp/gtcp.hpp>
+#endif
+
+#ifdef CONSUMER_HAS_JSON
+#include <nlohmann/json_fwd.hpp>
 #endif
 
 #include <cstdio>
