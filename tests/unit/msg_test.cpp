@@ -9,6 +9,7 @@
 #include <asio/co_spawn.hpp>
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
+#include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/strand.hpp>
 #include <asio/use_awaitable.hpp>
@@ -1269,7 +1270,28 @@ TEST_F(MsgOnConn, KeepsWhatIsAssociatedWithAHandler) {
   EXPECT_TRUE(cancelled.on_strand);
   EXPECT_EQ(cancelled.ec, asio::error::operation_aborted);
   gtcp::SendMsg(here, {.Act = "b"});
-  EXPECT_EQ(gtcp::RecvMsg(there).Act, "b");
+  EXPECT_EQ(gtcp::RecvMsgWithTimeout(there, 30s).Act, "b");
+}
+
+TEST_F(MsgOnConn, NeverCallsAHandlerFromTheInitiatingFunction) {
+  // On the executor itself, where a dispatched handler would be called at once.
+  bool inside = true;
+  int called_inside = 0;
+  int called = 0;
+  const auto count = [&] {
+    ++called;
+    if (inside) ++called_inside;
+  };
+  asio::post(io, [&] {
+    here.SendPkg("5");
+    gtcp::AsyncSendMsg(here, {.Act = "a"}, [&](std::error_code) { count(); });
+    gtcp::AsyncSendJson(here, std::nan(""), [&](std::error_code) { count(); });
+    gtcp::AsyncRecvMsg(there, [&](std::error_code, const Msg&) { count(); });
+    gtcp::AsyncRecvMsg(there, [&](std::error_code, const Msg&) { count(); });
+    inside = false;
+  });
+  run_until([&] { return called == 4; });
+  EXPECT_EQ(called_inside, 0);
 }
 
 TEST_F(MsgOnConn, TakesAnyToken) {
