@@ -14,6 +14,8 @@
 #include <gtcp/pkg_operations.hpp>
 #include <gtcp/pkg_option.hpp>
 #include <gtcp/runtime.hpp>
+#include <gtcp/server.hpp>
+#include <gtcp/server_option.hpp>
 #include <gtcp/timer.hpp>
 #include <gtcp/version.hpp>
 

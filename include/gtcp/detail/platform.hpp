@@ -244,6 +244,12 @@ inline std::error_code bind_socket(native_socket descriptor, const void* address
   return last_system_error();
 }
 
+/// Begins to take connections, of which the system holds `backlog` until they are accepted.
+inline std::error_code listen_socket(native_socket descriptor, int backlog) noexcept {
+  if (::listen(descriptor, backlog) == 0) return {};
+  return last_system_error();
+}
+
 /// Returns, and clears, the error that the system noted at the socket; the result of a connect in the background.
 inline std::error_code pending_error(native_socket descriptor) noexcept {
   int value = 0;
@@ -380,6 +386,25 @@ inline void remove_socket_file([[maybe_unused]] const std::string& path) noexcep
   struct stat info = {};
   if (::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode)) ::unlink(path.c_str());
 #endif
+}
+
+/// Tells the file at a path from one that takes its place; invalid if there is none.
+struct file_identity {
+  unsigned long long device = 0;
+  unsigned long long number = 0;
+
+  explicit operator bool() const noexcept { return number != 0; }
+  friend bool operator==(const file_identity&, const file_identity&) = default;
+};
+
+inline file_identity file_identity_of([[maybe_unused]] const std::string& path) noexcept {
+#if !defined(ASIO_WINDOWS)
+  struct stat info = {};
+  if (::lstat(path.c_str(), &info) == 0) {
+    return {static_cast<unsigned long long>(info.st_dev), static_cast<unsigned long long>(info.st_ino)};
+  }
+#endif
+  return {};
 }
 
 /// Counts the forks that led to this process: what was made under another number belongs to the parent.

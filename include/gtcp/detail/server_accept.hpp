@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_SERVER_ACCEPT_HPP
+#define GTCP_DETAIL_SERVER_ACCEPT_HPP
+
+// The accept loop of a server, in a thread and as a coroutine. Only closing the listener ends it.
+
+#include <gtcp/detail/asio_compat.hpp>
+#include <gtcp/detail/async_op.hpp>
+#include <gtcp/detail/server_listener.hpp>
+#include <gtcp/detail/server_state.hpp>
+#include <gtcp/detail/watch.hpp>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/associated_cancellation_slot.hpp>
+#include <asio/async_result.hpp>
+#include <asio/awaitable.hpp>
+#include <asio/bind_executor.hpp>
+#include <asio/cancellation_type.hpp>
+#include <asio/co_spawn.hpp>
+#include <asio/post.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/socket_base.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/strand.hpp>
+#include <asio/use_awaitable.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace gtcp::detail {
+
+/// Says how long to pause after an accept that failed.
+class accept_pacer {
+ public:
+  struct verdict {
+    clock::duration pause{};
+    bool is_news = false;  ///< worth a report: the trouble has just begun
+  };
+
+  verdict failed(const std::error_code& error) noexcept {
+    // A connection that was gone before it was accepted is not worth a word; a listener that only fails is.
+    constexpr int failures_in_a_row = 16;
+    const bool short_of_something = error == std::errc::too_many_files_open ||
+                                    error == std::errc::too_many_files_open_in_system ||
+                                    error == std::errc::no_buffer_space || error == std::errc::not_enough_memory;
+    if (!short_of_something && ++failures_ < failures_in_a_row) return {};
+    const bool is_news = next_ == first_pause;
+    return {std::exchange(next_, std::min(next_ * 2, longest_pause)), is_news};
+  }
+
+  void accepted() noexcept {
+    failures_ = 0;
+    next_ = first_pause;
+  }
+
+ private:
+  static constexpr clock::duration first_pause = std::chrono::milliseconds(10);
+  static constexpr clock::duration longest_pause = std::chrono::seconds(1);
+  clock::duration next_ = first_pause;
+  int failures_ = 0;
+};
+
+inline void report_accept(const server_state& server, const std::error_code& error) {
+  server.report(Conn(), std::make_exception_ptr(std::system_error(
+                            error, "cannot accept connections on \"" + server.listened_address() + "\"")));
+}
+
+/// Accepts and serves in the calling thread until the listener is closed.
+inline void accept_in_thread(server_state& server, server_listener& listener) {
+  accept_pacer pacer;
+  for (;;) {
+    native_socket descriptor = invalid_native_socket;
+    std::error_code error;
+    switch (listener.accept(descriptor, error)) {
+      case server_listener::outcome::closed: return;
+      case server_listener::outcome::none_waits: listener.wait(); break;
+      case server_listener::outcome::accepted:
+        pacer.accepted();
+        server.serve(descriptor, listener.is_unix(), {});
+        break;
+      case server_listener::outcome::failed:
+        const accept_pacer::verdict verdict = pacer.failed(error);
+        if (verdict.is_news) report_accept(server, error);
+        if (verdict.pause.count() != 0) listener.pause(clock::now() + verdict.pause);
+        break;
+    }
+  }
+}
+
+/// Accepts and serves in the calling thread until the listener is closed and every handler has ended. Follows
+/// begin_run().
+inline void run_in_thread(server_state& server, server_listener& listener) {
+  const server_state*& current = server_of_this_thread();
+  const server_state* const outer = std::exchange(current, &server);
+  accept_in_thread(server, listener);
+  current = outer;
+  server.end_accepting();
+  server.wait_sessions(no_deadline);
+  server.end_run();
+}
+
+/// What the asynchronous accept loop waits with. Everything but wake() is used on its strand.
+class async_accept final : public listener_watcher, public server_runner {
+ public:
+  async_accept(std::shared_ptr<server_state> server, std::shared_ptr<server_listener> listener,
+               asio::any_io_executor strand)
+      : server_(std::move(server)),
+        listener_(std::move(listener)),
+        strand_(std::move(strand)),
+        event_(std::make_shared<asio::steady_timer>(strand_)) {
+    server_->set_runner(this);
+    listener_->set_watcher(this);
+  }
+
+  /// Also when the context under the strand is destroyed: nobody serves any more then.
+  ~async_accept() {
+    listener_->set_watcher(nullptr);
+    watch_.release();
+    server_->set_runner(nullptr);
+    server_->close();
+    server_->end_run();
+  }
+
+  async_accept(const async_accept&) = delete;
+  async_accept& operator=(const async_accept&) = delete;
+
+  /// Makes a connection that comes end the next wait().
+  void arm() {
+    listener_->with_descriptor([this](native_socket descriptor) {
+      if (std::exchange(*armed_, true)) return;
+      watch_.open([this] { return inner_executor(strand_); }, descriptor)
+          .async_wait(asio::socket_base::wait_read,
+                      asio::bind_executor(strand_, [armed = armed_, event = event_](std::error_code) {
+                        *armed = false;
+                        event->cancel();
+                      }));
+    });
+  }
+
+  /// Waits for whatever may let the loop go on, at most until `until`; may end early.
+  asio::awaitable<void> wait(clock::time_point until) {
+    std::error_code ignored;
+    event_->expires_at(until);
+    auto waiting = event_->async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    co_await std::move(waiting);
+  }
+
+  void leave_descriptor() noexcept override { watch_.release(); }
+
+  void wake() noexcept override {
+    try {
+      asio::post(strand_, [weak = std::weak_ptr(event_)] {
+        if (const auto event = weak.lock()) event->cancel();
+      });
+    } catch (const std::exception&) {  // no memory; a connection that comes, or the end of a pause, wakes it
+    }
+  }
+
+  void sessions_ended() noexcept override { wake(); }
+
+ private:
+  std::shared_ptr<server_state> server_;
+  std::shared_ptr<server_listener> listener_;
+  asio::any_io_executor strand_;
+  std::shared_ptr<asio::steady_timer> event_;
+  std::shared_ptr<bool> armed_ = std::make_shared<bool>(false);
+  watch watch_;
+};
+
+/// Accepts and serves until the listener is closed and every handler has ended. Runs on `strand`; coroutine handlers
+/// run on `executor`.
+inline asio::awaitable<void> accept_on_strand(std::shared_ptr<server_state> server,
+                                              std::shared_ptr<server_listener> listener, asio::any_io_executor strand,
+                                              asio::any_io_executor executor) {
+  constexpr int connections_a_turn = 64;
+  async_accept loop(server, listener, strand);
+  accept_pacer pacer;
+  int taken = 0;
+  for (;;) {
+    native_socket descriptor = invalid_native_socket;
+    std::error_code error;
+    const server_listener::outcome outcome = listener->accept(descriptor, error);
+    if (outcome == server_listener::outcome::closed) break;
+    clock::time_point until = no_deadline;
+    if (outcome == server_listener::outcome::accepted) {
+      pacer.accepted();
+      server->serve(descriptor, listener->is_unix(), executor);
+      if (++taken % connections_a_turn == 0) co_await asio::post(strand, asio::use_awaitable);
+      continue;
+    }
+    if (outcome == server_listener::outcome::none_waits) {
+      loop.arm();
+    } else {
+      const accept_pacer::verdict verdict = pacer.failed(error);
+      if (verdict.is_news) report_accept(*server, error);
+      if (verdict.pause.count() == 0) continue;
+      until = clock::now() + verdict.pause;
+      listener->note_pause();
+    }
+    auto waiting = loop.wait(until);
+    co_await std::move(waiting);
+  }
+  while (server->has_sessions()) {
+    auto waiting = loop.wait(no_deadline);
+    co_await std::move(waiting);
+  }
+}
+
+/// Listens and serves on `executor`. Completes with void(std::error_code); `why`, if any, gets what was wrong.
+template <class Token>
+auto async_run(std::shared_ptr<server_state> server, asio::any_io_executor executor, std::string* why, Token&& token) {
+  return asio::async_initiate<Token, void(std::error_code)>(
+      [](auto handler, std::shared_ptr<server_state> state, asio::any_io_executor io, std::string* text) {
+        const asio::any_io_executor strand = asio::make_strand(inner_executor(io));
+        auto slot = asio::get_associated_cancellation_slot(handler);
+        auto pending = std::make_shared<pending_handler<decltype(handler)>>(std::move(handler), io);
+        std::shared_ptr<server_listener> listener;
+        std::string ignored;
+        const std::error_code error = state->begin_run(listener, false, text != nullptr ? *text : ignored);
+        if (listener == nullptr) return std::move(*pending).complete(false, error);
+        const auto cancelled = std::make_shared<std::atomic<bool>>(false);
+        if (slot.is_connected()) {
+          slot.assign([weak = std::weak_ptr(state), cancelled](asio::cancellation_type) {
+            const auto target = weak.lock();
+            if (target == nullptr) return;
+            *cancelled = true;
+            target->close();
+          });
+        }
+        try {
+          asio::co_spawn(strand, accept_on_strand(state, listener, strand, io),
+                         [pending, cancelled](std::exception_ptr failure) {
+                           std::error_code result;
+                           if (failure) result = std::make_error_code(std::errc::not_enough_memory);
+                           if (*cancelled) result = asio::error::operation_aborted;
+                           std::move(*pending).complete(false, result);
+                         });
+        } catch (...) {
+          state->end_run();
+          throw;
+        }
+      },
+      token, std::move(server), std::move(executor), why);
+}
+
+}  // namespace gtcp::detail
+
+#endif

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_SERVER_LISTENER_HPP
+#define GTCP_DETAIL_SERVER_LISTENER_HPP
+
+// The descriptor that a server listens on. Whoever accepts does so under the listener's mutex and waits through it, so
+// that close() can close the descriptor at once, from any thread, without anybody using it afterwards.
+
+#include <gtcp/detail/address.hpp>
+#include <gtcp/detail/dialer.hpp>
+#include <gtcp/detail/platform.hpp>
+#include <gtcp/error.hpp>
+#include <gtcp/server_option.hpp>
+
+#include <asio/io_context.hpp>
+#include <asio/ip/tcp.hpp>
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace gtcp::detail {
+
+/// One who waits for connections asynchronously. Both are called under the listener's mutex.
+class listener_watcher {
+ public:
+  /// Stops using the descriptor, which is about to be closed.
+  virtual void leave_descriptor() noexcept = 0;
+  /// Makes it look again.
+  virtual void wake() noexcept = 0;
+
+ protected:
+  ~listener_watcher() = default;
+};
+
+class server_listener {
+ public:
+  enum class outcome { accepted, none_waits, failed, closed };
+
+  server_listener() = default;
+  ~server_listener() { close(); }
+  server_listener(const server_listener&) = delete;
+  server_listener& operator=(const server_listener&) = delete;
+
+  /// Begins to listen. On an error `why` says what was tried.
+  std::error_code open(const std::string& text, const ServerOption& option, std::string& why) {
+    address parsed;
+    if (const auto ec = parse_address(text, parsed, why)) return ec;
+    why = "cannot listen on address \"" + text + "\"";
+    std::vector<dial_target> targets;
+    if (const auto ec = find_targets(parsed, option, targets)) return ec;
+    std::error_code error = asio::error::host_not_found;
+    for (const dial_target& target : targets) {
+      error = try_open(target, parsed, option);
+      if (!error) {
+        why.clear();
+        return {};
+      }
+      const bool not_on_this_machine =
+          error == asio::error::address_family_not_supported || error == std::errc::address_not_available;
+      if (!not_on_this_machine) break;
+    }
+    return error;
+  }
+
+  bool is_unix() const noexcept { return !path_.empty(); }
+  /// -1 for a unix socket.
+  int port() const noexcept { return port_; }
+
+  /// Takes a connection that waits, without waiting for one.
+  outcome accept(native_socket& accepted, std::error_code& error) {
+    const std::lock_guard lock(mutex_);
+    if (closed_) return outcome::closed;
+    accepted = accept_socket(descriptor_, error);
+    if (!error) return outcome::accepted;
+    if (accepted != invalid_native_socket) close_socket(std::exchange(accepted, invalid_native_socket), false);
+    return error == asio::error::would_block ? outcome::none_waits : outcome::failed;
+  }
+
+  /// Waits in the calling thread for a connection, or for close(); may return early.
+  void wait() {
+    waker& wake = waker::of_this_thread();
+    {
+      const std::lock_guard lock(mutex_);
+      if (closed_) return;
+      waiting_ = &wake;
+    }
+    wait_descriptor(descriptor_, wait_direction::read, wake, no_deadline);
+    const std::lock_guard lock(mutex_);
+    waiting_ = nullptr;
+    changed_.notify_all();
+  }
+
+  /// Waits in the calling thread for `until`, end_pause() or close().
+  void pause(clock::time_point until) {
+    std::unique_lock lock(mutex_);
+    paused_ = true;
+    changed_.wait_until(lock, until, [this] { return closed_ || !paused_; });
+    paused_ = false;
+  }
+
+  /// Makes whoever pauses try again: a descriptor may be free.
+  void end_pause() noexcept {
+    const std::lock_guard lock(mutex_);
+    if (!std::exchange(paused_, false)) return;
+    changed_.notify_all();
+    if (watcher_ != nullptr) watcher_->wake();
+  }
+
+  /// The asynchronous side of pause(): end_pause() will wake the watcher.
+  void note_pause() {
+    const std::lock_guard lock(mutex_);
+    paused_ = true;
+  }
+
+  void set_watcher(listener_watcher* watcher) {
+    const std::lock_guard lock(mutex_);
+    watcher_ = watcher;
+  }
+
+  /// Calls `use` with the descriptor, while nobody closes it. False: it is closed.
+  template <class Use>
+  bool with_descriptor(const Use& use) {
+    const std::lock_guard lock(mutex_);
+    if (closed_) return false;
+    use(descriptor_);
+    return true;
+  }
+
+  /// Stops listening; when it returns the address is free. Any number of times, from any thread.
+  void close() noexcept {
+    if (abandoned_) return;
+    std::unique_lock lock(mutex_);
+    if (std::exchange(closed_, true)) return;
+    if (watcher_ != nullptr) {
+      watcher_->leave_descriptor();
+      watcher_->wake();
+    }
+    changed_.notify_all();
+    // The system holds the port while a thread waits for the descriptor, and its number must not be used again under
+    // that thread. No user's code runs in there.
+    while (waiting_ != nullptr) {
+      waiting_->signal();
+      changed_.wait(lock);
+    }
+    if (descriptor_ == invalid_native_socket) return;
+    // The file goes first, while nobody else can have the path. In a child process it is the parent's.
+    if (file_ && born_ == fork_generation() && file_ == file_identity_of(path_)) remove_socket_file(path_);
+    close_socket(std::exchange(descriptor_, invalid_native_socket), false);
+  }
+
+  /// Closes a child process's copy of a descriptor that its parent uses: the mutex may be locked for ever.
+  void abandon() noexcept {
+    if (std::exchange(abandoned_, true)) return;
+    if (descriptor_ != invalid_native_socket) close_socket(std::exchange(descriptor_, invalid_native_socket), false);
+  }
+
+ private:
+  static std::error_code find_targets(const address& parsed, const ServerOption& option,
+                                      std::vector<dial_target>& targets) {
+    if (parsed.is_unix) {
+      dial_target target;
+      target.size = target.storage.set_unix_path(parsed.path);
+      targets.push_back(target);
+      return {};
+    }
+    if (parsed.host.empty()) {
+      targets.push_back(dial_target::from({asio::ip::address_v6::any(), parsed.port}));
+      if (!option.V6Only) targets.push_back(dial_target::from({asio::ip::address_v4::any(), parsed.port}));
+      return {};
+    }
+    std::error_code error;
+    const auto host = asio::ip::make_address(parsed.host, error);
+    if (!error) {
+      targets.push_back(dial_target::from({host, parsed.port}));
+      return {};
+    }
+    asio::io_context unused;
+    asio::ip::tcp::resolver resolver(unused);
+    const auto results =
+        resolver.resolve(parsed.host, std::to_string(parsed.port), asio::ip::tcp::resolver::numeric_service, error);
+    if (error) return error;
+    for (const auto& result : results) targets.push_back(dial_target::from(result.endpoint()));
+    // As in Go: a name stands for its first IPv4 address, if it has one.
+    std::stable_partition(targets.begin(), targets.end(),
+                          [](const dial_target& target) { return target.family() == asio::ip::tcp::v4().family(); });
+    return {};
+  }
+
+  std::error_code try_open(const dial_target& target, const address& parsed, const ServerOption& option) {
+    std::error_code error;
+    descriptor_guard opened(open_socket(target.family(), error));
+    if (error) return error;
+    if (!parsed.is_unix) {
+#if !defined(ASIO_WINDOWS)  // where it would let two servers share a port
+      if (option.ReuseAddress) {
+        if (const auto ec = set_option(opened.get(), socket_option::reuse_address, 1)) return ec;
+      }
+#endif
+      if (target.family() == asio::ip::tcp::v6().family()) {
+        if (const auto ec = set_option(opened.get(), socket_option::v6_only, option.V6Only ? 1 : 0)) return ec;
+      }
+    }
+    error = bind_socket(opened.get(), target.storage.data(), target.size);
+    if (error == asio::error::address_in_use && parsed.is_unix && is_stale(target)) {
+      remove_socket_file(parsed.path);
+      error = bind_socket(opened.get(), target.storage.data(), target.size);
+    }
+    if (!error) error = listen_socket(opened.get(), option.Backlog);
+    if (error) return error;
+    if (parsed.is_unix) {
+      path_ = parsed.path;
+      file_ = file_identity_of(path_);
+    } else {
+      socket_address_storage bound;
+      asio::ip::tcp::endpoint endpoint;
+      const std::size_t size = socket_address(opened.get(), false, bound);
+      if (size == 0 || size > endpoint.capacity()) return last_system_error();
+      std::memcpy(endpoint.data(), bound.data(), size);
+      endpoint.resize(size);
+      port_ = endpoint.port();
+    }
+    descriptor_ = opened.release();
+    return {};
+  }
+
+  /// Whether nobody listens on a unix socket's file.
+  static bool is_stale(const dial_target& target) {
+    std::error_code error;
+    const descriptor_guard probe(open_socket(target.family(), error));
+    if (error) return false;
+    return connect_socket(probe.get(), target.storage.data(), target.size) == asio::error::connection_refused;
+  }
+
+  const unsigned born_ = fork_generation();
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  native_socket descriptor_ = invalid_native_socket;
+  std::string path_;  ///< of a unix socket
+  file_identity file_;
+  int port_ = -1;
+  bool closed_ = false;
+  bool abandoned_ = false;
+  bool paused_ = false;
+  waker* waiting_ = nullptr;
+  listener_watcher* watcher_ = nullptr;
+};
+
+}  // namespace gtcp::detail
+
+#endif

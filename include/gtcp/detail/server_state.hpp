@@ -1,0 +1,508 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_SERVER_STATE_HPP
+#define GTCP_DETAIL_SERVER_STATE_HPP
+
+// The state of a server, which handles, the accept loop and the connections being served share; and what happens to a
+// connection from the moment it was accepted until its handler has ended.
+//
+// Locks: mutex_ guards everything but the listener, which has its own; a listener's may be taken under it, never the
+// other way round. No user's code runs under either.
+
+#include <gtcp/conn.hpp>
+#include <gtcp/detail/dialer.hpp>
+#include <gtcp/detail/server_handler.hpp>
+#include <gtcp/detail/server_listener.hpp>
+#include <gtcp/dial.hpp>
+#include <gtcp/error.hpp>
+#include <gtcp/runtime.hpp>
+#include <gtcp/server_option.hpp>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/awaitable.hpp>
+#include <asio/co_spawn.hpp>
+#include <asio/detached.hpp>
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#if defined(__GLIBCXX__)
+#include <cxxabi.h>
+#endif
+
+namespace gtcp::detail {
+
+class server_state;
+
+/// The server whose handler, or whose accept loop, runs in the calling thread.
+inline const server_state*& server_of_this_thread() noexcept {
+  thread_local const server_state* server = nullptr;
+  return server;
+}
+
+/// A connection with its handler. Made when it was accepted; destroyed, in whichever way, when its handler has ended.
+class server_session {
+ public:
+  server_session(std::shared_ptr<server_state> server, server_handler handler, Conn conn, bool waited_for)
+      : server_(std::move(server)),
+        handler_(std::move(handler)),
+        conn_(std::move(conn)),
+        state_(state_of(conn_access::state(conn_))),
+        waited_for_(waited_for) {}
+  ~server_session();
+  server_session(const server_session&) = delete;
+  server_session& operator=(const server_session&) = delete;
+
+  /// Serves in the calling thread.
+  void run();
+  /// Serves as a coroutine.
+  static asio::awaitable<void> serve(std::unique_ptr<server_session> self);
+
+ private:
+  friend class server_state;
+
+  void report(std::exception_ptr failure) const;
+
+  std::shared_ptr<server_state> server_;
+  server_handler handler_;
+  Conn conn_;
+  const std::shared_ptr<conn_state> state_;
+  const bool waited_for_;  ///< by the server's destructor
+
+  // The server's, under its mutex.
+  bool entered_ = false;
+  bool told_ = false;  ///< its connection was closed by the server
+  server_session* next_ = nullptr;
+  server_session* previous_ = nullptr;
+};
+
+/// Serves connections asynchronously; told what may let it go on.
+class server_runner {
+ public:
+  /// Called under the server's mutex.
+  virtual void sessions_ended() noexcept = 0;
+
+ protected:
+  ~server_runner() = default;
+};
+
+class server_state : public std::enable_shared_from_this<server_state> {
+ public:
+  server_state(std::string_view address, server_handler handler, const ServerOption& option)
+      : address_(address), handler_(std::move(handler)), option_(std::make_shared<const ServerOption>(option)) {}
+
+  // ---- Settings
+
+  void set_address(std::string_view address) {
+    const std::lock_guard lock(mutex_);
+    address_ = address;
+  }
+  std::string address() const {
+    const std::lock_guard lock(mutex_);
+    return address_;
+  }
+  void set_handler(server_handler handler) {
+    {
+      const std::lock_guard lock(mutex_);
+      std::swap(handler_, handler);
+    }
+    // The old one is destroyed here, outside of the mutex: it may hold the last handle of a server.
+  }
+  void set_option(const ServerOption& option) {
+    auto fresh = std::make_shared<const ServerOption>(option);
+    const std::lock_guard lock(mutex_);
+    std::swap(option_, fresh);
+  }
+  void set_error_callback(ServerErrorCallback callback) {
+    ServerOption changed = *option();
+    changed.ErrorCallback = std::move(callback);
+    set_option(changed);
+  }
+  std::shared_ptr<const ServerOption> option() const {
+    const std::lock_guard lock(mutex_);
+    return option_;
+  }
+
+  int listened_port() const {
+    const std::lock_guard lock(mutex_);
+    return port_;
+  }
+  std::string listened_address() const {
+    constexpr std::string_view free_port = ":0";
+    const std::lock_guard lock(mutex_);
+    const std::string& text = listened_.empty() ? address_ : listened_;
+    if (port_ < 0 || !text.ends_with(free_port)) return text;
+    return text.substr(0, text.size() - 1) + std::to_string(port_);
+  }
+
+  // ---- Listening
+
+  /// Listens unless it does already. With `reopen` also after close().
+  std::error_code listen(bool reopen, std::string& why) {
+    const std::lock_guard one_at_a_time(opening_mutex_);
+    std::string address;
+    std::shared_ptr<const ServerOption> option;
+    {
+      const std::lock_guard lock(mutex_);
+      if (!handler_) {
+        why = "start running failed: the connection handler is missing";
+        return Errc::NoHandler;
+      }
+      if (reopen) closed_ = false;
+      if (closed_) return Errc::Closed;
+      if (listener_ != nullptr) return {};
+      address = address_;
+      option = option_;
+    }
+    if (const auto ec = check(*option, why)) return ec;
+    auto fresh = std::make_shared<server_listener>();
+    if (const auto ec = fresh->open(address, *option, why)) return ec;
+    const std::lock_guard lock(mutex_);
+    if (closed_) return Errc::Closed;
+    listened_ = address;
+    port_ = fresh->port();
+    listener_ = std::move(fresh);
+    return {};
+  }
+
+  // ---- Running
+
+  /// Begins to serve; `by_thread`: in a thread that the destructor can wait for. No error and no listener: it was
+  /// closed before, so there is nothing to do.
+  std::error_code begin_run(std::shared_ptr<server_listener>& listener, bool by_thread, std::string& why) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (inherited()) return Errc::Closed;
+      if (!handler_) {
+        why = "start running failed: the connection handler is missing";
+        return Errc::NoHandler;
+      }
+      if (running_) {
+        why = "the server is running already";
+        return asio::error::already_started;
+      }
+      if (closed_) return {};
+      running_ = true;
+      if (by_thread) ++waited_for_;
+    }
+    const std::error_code error = listen(false, why);
+    if (!error) {
+      const std::lock_guard lock(mutex_);
+      listener = listener_;
+    }
+    if (listener == nullptr) {
+      if (by_thread) end_accepting();
+      end_run();
+    }
+    return error == Errc::Closed ? std::error_code() : error;
+  }
+
+  /// The thread of begin_run() has ended accepting.
+  void end_accepting() noexcept {
+    const std::lock_guard lock(mutex_);
+    --waited_for_;
+    ended_.notify_all();
+  }
+
+  void end_run() noexcept {
+    const std::lock_guard lock(mutex_);
+    running_ = false;
+  }
+
+  /// Where a blocking call would wait for itself.
+  bool would_deadlock() const noexcept { return on_runtime_thread() || server_of_this_thread() == this; }
+
+  /// Waits until every handler has ended. False: not in time.
+  bool wait_sessions(clock::time_point until) {
+    std::unique_lock lock(mutex_);
+    const auto none = [this] { return sessions_ == 0; };
+    if (until != no_deadline) return ended_.wait_until(lock, until, none);
+    ended_.wait(lock, none);
+    return true;
+  }
+
+  bool has_sessions() const {
+    const std::lock_guard lock(mutex_);
+    return sessions_ != 0;
+  }
+
+  void set_runner(server_runner* runner) {
+    const std::lock_guard lock(mutex_);
+    runner_ = runner;
+  }
+
+  /// Serves a connection that was accepted: in a thread of its own, or as a coroutine on `executor` (empty: on the
+  /// default Runtime).
+  void serve(native_socket descriptor, bool is_unix, const asio::any_io_executor& executor) {
+    descriptor_guard guard(descriptor);
+    Conn conn;
+    try {
+      server_handler handler;
+      std::shared_ptr<const ServerOption> option;
+      {
+        const std::lock_guard lock(mutex_);
+        handler = handler_;
+        option = option_;
+      }
+      if (!handler) return;
+      ConnOption settings = option->Conn;
+      if (!settings.Executor) settings.Executor = executor;
+      const bool own_threads = !settings.Executor;
+      if (own_threads && handler.is_coroutine()) settings.Executor = Runtime::Default().get_executor();
+      if (apply(settings, descriptor, is_unix)) return;  // its peer has gone already
+      conn = make_conn(guard.release(), settings);
+      const bool waited_for = own_threads || !handler.is_coroutine();
+      auto session = std::make_unique<server_session>(shared_from_this(), std::move(handler), conn, waited_for);
+      if (!enter(*session)) return;
+      if (session->handler_.is_coroutine()) {
+        asio::co_spawn(settings.Executor, server_session::serve(std::move(session)), asio::detached);
+      } else {
+        std::thread([session = std::move(session)]() mutable {
+          block_signals();
+          const std::unique_ptr<server_session> served = std::move(session);
+          served->run();
+        }).detach();
+      }
+    } catch (...) {
+      report(conn, std::current_exception());
+    }
+  }
+
+  // ---- Closing
+
+  /// Stops listening and closes every connection that is being served. Any number of times, from any thread.
+  void close() noexcept {
+    if (inherited()) {
+      // A child's copy of a server that its parent runs: nothing of it is ours but the descriptor.
+      if (listener_ != nullptr) listener_->abandon();
+      return;
+    }
+    std::shared_ptr<server_listener> listener;
+    std::unique_lock lock(mutex_);
+    closed_ = true;
+    listener = std::move(listener_);
+    lock.unlock();
+    if (listener != nullptr) listener->close();
+    lock.lock();
+    while (first_ != nullptr && !first_->told_) {
+      server_session& session = *first_;
+      const std::shared_ptr<conn_state> conn = session.state_;
+      session.told_ = true;
+      unlink(session);
+      link_last(session);
+      lock.unlock();
+      conn->close(false);
+      lock.lock();
+    }
+  }
+
+  /// Closes and waits until every handler has ended and everything is delivered.
+  std::error_code close_and_wait(clock::time_point until, bool& delivered) {
+    delivered = false;
+    close();
+    if (would_deadlock()) return Errc::WouldDeadlock;
+    if (inherited()) return Errc::Closed;
+    if (!wait_sessions(until)) return Errc::Timeout;
+    std::vector<std::weak_ptr<conn_state>> leaving;
+    {
+      const std::lock_guard lock(mutex_);
+      leaving = leaving_;
+    }
+    delivered = true;
+    for (const auto& weak : leaving) {
+      const std::shared_ptr<conn_state> conn = weak.lock();
+      if (conn == nullptr) continue;
+      std::error_code error;
+      if (!conn->wait_closed(time_limit::at(until), error)) delivered = false;
+      if (error) return error;
+    }
+    return {};
+  }
+
+  /// The last handle is gone. Handlers may refer to what is destroyed next, so waits for them where that can be done.
+  void abandon() noexcept {
+    close();
+    if (would_deadlock() || inherited()) return;
+    std::unique_lock lock(mutex_);
+    ended_.wait(lock, [this] { return waited_for_ == 0; });
+  }
+
+  /// Tells the error callback; `conn` may be none.
+  void report(const Conn& conn, std::exception_ptr failure) const {
+    const std::shared_ptr<const ServerOption> settings = option();
+    try {
+      if (settings->ErrorCallback) return settings->ErrorCallback(conn, failure);
+#if defined(__GLIBCXX__)
+    } catch (const abi::__forced_unwind&) {
+      throw;
+#endif
+    } catch (...) {
+      print(conn, "the error callback of a server failed: ", std::current_exception());
+    }
+    print(conn, conn ? "a server's handler failed: " : "a server failed: ", failure);
+  }
+
+ private:
+  friend class server_session;
+
+  static void print(const Conn& conn, const char* what, const std::exception_ptr& failure) noexcept {
+    const auto line = [&](const char* text) {
+      const std::string peer = conn ? "[" + conn.RemoteAddr() + "] " : std::string();
+      std::fprintf(stderr, "gtcp: %s%s%s\n", peer.c_str(), what, text);
+    };
+    try {
+      try {
+        std::rethrow_exception(failure);
+      } catch (const std::exception& error) {
+        line(error.what());
+      } catch (...) {
+        line("exception of unknown type");
+      }
+    } catch (const std::exception&) {  // no memory for the line
+    }
+  }
+
+  /// Whether this is a child's copy of a server that its parent runs.
+  bool inherited() const noexcept { return born_ != fork_generation() && (running_ || sessions_ != 0); }
+
+  /// False: the server was closed meanwhile.
+  bool enter(server_session& session) {
+    const std::lock_guard lock(mutex_);
+    if (closed_) return false;
+    session.entered_ = true;
+    ++sessions_;
+    if (session.waited_for_) ++waited_for_;
+    link_first(session);
+    return true;
+  }
+
+  /// From here on nobody finds it any more.
+  void leave(server_session& session, bool is_leaving) noexcept {
+    const std::lock_guard lock(mutex_);
+    unlink(session);
+    if (listener_ != nullptr) listener_->end_pause();
+    if (!is_leaving) return;
+    if (leaving_.size() == leaving_.capacity()) {
+      std::erase_if(leaving_, [](const std::weak_ptr<conn_state>& weak) { return weak.expired(); });
+    }
+    try {
+      leaving_.push_back(session.state_);
+    } catch (const std::bad_alloc&) {  // close_and_wait() will not wait for this one
+    }
+  }
+
+  void left(bool waited_for) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (waited_for) --waited_for_;
+    if (--sessions_ == 0 && runner_ != nullptr) runner_->sessions_ended();
+    if (sessions_ == 0 || waited_for_ == 0) ended_.notify_all();
+  }
+
+  // Those whose connection the server has closed stand behind the others.
+  void link_first(server_session& session) noexcept {
+    session.next_ = first_;
+    session.previous_ = nullptr;
+    (first_ != nullptr ? first_->previous_ : last_) = &session;
+    first_ = &session;
+  }
+  void link_last(server_session& session) noexcept {
+    session.next_ = nullptr;
+    session.previous_ = last_;
+    (last_ != nullptr ? last_->next_ : first_) = &session;
+    last_ = &session;
+  }
+  void unlink(server_session& session) noexcept {
+    (session.previous_ != nullptr ? session.previous_->next_ : first_) = session.next_;
+    (session.next_ != nullptr ? session.next_->previous_ : last_) = session.previous_;
+  }
+
+  const unsigned born_ = fork_generation();
+  mutable std::mutex mutex_;
+  std::mutex opening_mutex_;
+
+  std::string address_;
+  server_handler handler_;
+  std::shared_ptr<const ServerOption> option_;
+
+  std::shared_ptr<server_listener> listener_;
+  std::string listened_;  ///< the address as it was when listening began
+  int port_ = -1;
+  bool closed_ = false;
+  bool running_ = false;
+  server_runner* runner_ = nullptr;
+
+  server_session* first_ = nullptr;
+  server_session* last_ = nullptr;
+  std::size_t sessions_ = 0;
+  std::size_t waited_for_ = 0;
+  std::condition_variable ended_;
+  std::vector<std::weak_ptr<conn_state>> leaving_;  ///< connections whose handler has ended, which may still deliver
+};
+
+inline server_session::~server_session() {
+  if (!entered_) return;
+  const bool closes = !state_->detached();
+  if (closes) conn_.Close();
+  // What the handler and the handle own is destroyed before the server counts this one out.
+  handler_ = {};
+  server_->leave(*this, closes);
+  conn_ = {};
+  server_->left(waited_for_);
+}
+
+inline void server_session::run() {
+  const server_state*& current = server_of_this_thread();
+  current = server_.get();
+  try {
+    handler_.run(conn_);
+#if defined(__GLIBCXX__)
+  } catch (const abi::__forced_unwind&) {
+    throw;  // the handler ends its thread (pthread_exit)
+#endif
+  } catch (...) {
+    report(std::current_exception());
+  }
+}
+
+inline asio::awaitable<void> server_session::serve(std::unique_ptr<server_session> self) {
+  std::exception_ptr failure;
+  try {
+    auto handling = self->handler_.make(self->conn_);
+    co_await std::move(handling);
+#if defined(__GLIBCXX__)
+  } catch (const abi::__forced_unwind&) {
+    throw;
+#endif
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  if (failure) self->report(failure);
+}
+
+/// The end of the own connection is how a handler normally ends.
+inline void server_session::report(std::exception_ptr failure) const {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::system_error& error) {
+    const std::error_code& code = error.code();
+    const bool is_end = code == asio::error::eof || code == Errc::Closed || code == asio::error::connection_reset ||
+                        code == asio::error::connection_aborted || code == asio::error::broken_pipe;
+    if (is_end && (conn_.IsClosed() || conn_.CloseReason())) return;
+  } catch (...) {
+  }
+  server_->report(conn_, std::move(failure));
+}
+
+}  // namespace gtcp::detail
+
+#endif

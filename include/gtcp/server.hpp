@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_SERVER_HPP
+#define GTCP_SERVER_HPP
+
+// The server: listens, accepts, and gives every connection to a handler.
+
+#include <gtcp/conn.hpp>
+#include <gtcp/detail/server_accept.hpp>
+#include <gtcp/detail/server_handler.hpp>
+#include <gtcp/detail/server_state.hpp>
+#include <gtcp/error.hpp>
+#include <gtcp/server_option.hpp>
+
+#include <asio/awaitable.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/this_coro.hpp>
+#include <asio/use_awaitable.hpp>
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+namespace gtcp {
+
+/// The port that stands for any free one: "127.0.0.1:0".
+inline constexpr std::string_view FreePortAddress = ":0";
+
+/// Serves connections with a handler.
+///
+///     gtcp::Server server(":8999", [](gtcp::Conn conn) {
+///       for (;;) conn.SendPkg(conn.RecvPkg());
+///     });
+///     server.Run();
+///
+/// The handler is anything that can be called with a Conn. `void(Conn)` gets a thread for each connection,
+/// `asio::awaitable<void>(Conn)` is a coroutine for each connection, on one of the io threads or on the executor of
+/// ServerOption::Conn. It is called for several connections at once. When it has returned or thrown the server closes
+/// its Conn, unless that was Detach()ed. What it throws goes to the error callback, but for the end of its own
+/// connection: asio::error::eof, a reset, Errc::Closed.
+///
+/// A Server is a handle: copies name the same server.
+///
+/// Thread safety: all members may be called at once from any thread, also in handlers. As with std::shared_ptr, one
+/// handle object must not be assigned while another thread uses that same object.
+/// Lifetimes: when the last handle is destroyed the server closes, and waits for its handlers, which may refer to what
+/// is destroyed next; not where that would wait for itself: in a handler, on an io thread, and for coroutines on an
+/// executor of the user's. A handler that owns a copy of its own Server keeps that alive until SetHandler(nullptr).
+///
+/// Source: GoFrame: gtcp.Server.
+class Server {
+ public:
+  using Handler = detail::server_handler;
+  using Timeout = std::chrono::nanoseconds;
+
+  /// Without address and handler, which SetAddress and SetHandler give it.
+  Server() : Server(std::string_view(), nullptr) {}
+
+  /// Nothing happens before Listen, Start or Run; those report what is wrong with the arguments.
+  Server(std::string_view address, Handler handler, const ServerOption& option = {})
+      : state_(make(std::make_shared<detail::server_state>(address, std::move(handler), option))) {}
+
+  // No moves: a Server is never empty.
+  Server(const Server&) = default;
+  Server& operator=(const Server&) = default;
+  ~Server() = default;
+
+  friend bool operator==(const Server& a, const Server& b) noexcept { return a.state_ == b.state_; }
+
+  // ---- Serving
+
+  /// Binds the address and listens; connections wait until Run or Start. Does nothing if the server listens already.
+  /// After Close it opens the server anew.
+  ///
+  /// Errors: Errc::InvalidAddress, Errc::InvalidOption and Errc::NoHandler, whose texts say what is wrong;
+  /// Errc::Closed when closed meanwhile; the system's (a port in use), whose text names the address.
+  void Listen(OnError on_error = {}) const {
+    std::string why;
+    report("Listen", state()->listen(true, why), why, on_error);
+  }
+
+  /// Listens and serves, in the calling thread, until Close; returns when every handler has ended. Returns at once if
+  /// the server was closed before; only Listen opens it again.
+  ///
+  /// Errors: those of Listen; asio::error::already_started when it runs; Errc::WouldDeadlock on an io thread and in its
+  /// own handlers.
+  /// Source: GoFrame: Server.Run.
+  /// Differs: Close ends it without an error, and it waits for the handlers.
+  void Run(OnError on_error = {}) const {
+    const std::shared_ptr<detail::server_state> server = state();
+    std::string why;
+    std::error_code error;
+    std::shared_ptr<detail::server_listener> listener;
+    if (server->would_deadlock())
+      error = Errc::WouldDeadlock;
+    else
+      error = server->begin_run(listener, true, why);
+    if (listener != nullptr) detail::run_in_thread(*server, *listener);
+    report("Run", error, why, on_error);
+  }
+
+  /// Listens, serves in the background until Close, and returns at once.
+  ///
+  /// Errors: those of Run; Errc::Closed if the server was closed before and not opened by Listen; the system's when
+  /// there is no thread to be had.
+  void Start(OnError on_error = {}) const {
+    const std::shared_ptr<detail::server_state> server = state();
+    std::string why;
+    std::shared_ptr<detail::server_listener> listener;
+    std::error_code error = server->begin_run(listener, true, why);
+    if (!error && listener == nullptr) error = Errc::Closed;
+    if (!error) {
+      try {
+        std::thread([server, listener] {
+          detail::block_signals();
+          detail::run_in_thread(*server, *listener);
+        }).detach();
+      } catch (const std::system_error& failure) {
+        server->end_accepting();
+        server->end_run();
+        error = failure.code();
+      }
+    }
+    report("Start", error, why, on_error);
+  }
+
+  /// Listens and serves without a thread of its own, on the executor of ServerOption::Conn, or of Runtime::Default();
+  /// awaited, on the coroutine's executor. Coroutine handlers run there too. Completes as Run returns. Completion:
+  /// void(std::error_code).
+  ///
+  /// Cancellation: total and partial alike close the server; completes with asio::error::operation_aborted when every
+  /// handler has ended.
+  [[nodiscard]] asio::awaitable<void> AsyncRun(OnError on_error = {}) const { return await_run(state(), on_error); }
+  template <detail::completion_token Token>
+  auto AsyncRun(Token&& token) const {
+    asio::any_io_executor executor = state()->option()->Conn.Executor;
+    if (!executor) executor = Runtime::Default().get_executor();
+    return detail::async_run(state(), std::move(executor), nullptr, std::forward<Token>(token));
+  }
+
+  /// Stops listening, and closes all connections whose handler has not ended, as Conn::Close does. Returns at once,
+  /// with the address free. Run returns when the handlers have ended. May be called any number of times, from any
+  /// thread, also in handlers; closed before Run, Run returns at once.
+  ///
+  /// Source: GoFrame: Server.Close.
+  /// Differs: in Go connections stay open.
+  void Close() const noexcept { state_->close(); }
+
+  /// Closes, and waits until every handler has ended and everything is delivered, at most `timeout`. Returns whether
+  /// the peers' systems have all of it.
+  ///
+  /// Errors: Errc::Timeout when it is not done in time (it goes on in the background); Errc::WouldDeadlock on an io
+  /// thread and in its own handlers, after closing.
+  bool CloseAndWait(Timeout timeout, OnError on_error = {}) const {
+    bool delivered = false;
+    const std::error_code error = state()->close_and_wait(detail::deadline_after(timeout), delivered);
+    report("CloseAndWait", error, {}, on_error);
+    return delivered && !error;
+  }
+
+  // ---- Settings
+
+  /// Sets the address for the next Listen: "host:port", ":port" for all interfaces (IPv6 and IPv4), "[::1]:port",
+  /// "unix:/path". Port 0 is a free one. A unix socket's file that nobody listens on any more is replaced.
+  void SetAddress(std::string_view address) const { state_->set_address(address); }
+  /// Returns the address as it was set.
+  std::string GetAddress() const { return state_->address(); }
+
+  /// Sets the handler of connections that come from now on; nullptr is none.
+  void SetHandler(Handler handler) const { state_->set_handler(std::move(handler)); }
+
+  /// Sets the options for the next Listen and for connections that come from now on.
+  void SetOption(const ServerOption& option) const { state_->set_option(option); }
+
+  /// Sets who is told what left a handler; empty is one line on stderr.
+  void SetErrorCallback(ServerErrorCallback callback) const { state_->set_error_callback(std::move(callback)); }
+
+  /// Returns the address that the server listens on: as it was set, but with the real port in place of port 0.
+  std::string GetListenedAddress() const { return state_->listened_address(); }
+
+  /// Returns the port that the server listens on, or listened on last; -1 before Listen and for a unix socket.
+  int GetListenedPort() const { return state_->listened_port(); }
+
+ private:
+  static std::shared_ptr<detail::server_state> make(std::shared_ptr<detail::server_state> state) {
+    detail::server_state* const raw = state.get();
+    return {raw, [state = std::move(state)](detail::server_state*) noexcept { state->abandon(); }};
+  }
+
+  /// The state itself, not the handle: serving must not keep the server open.
+  std::shared_ptr<detail::server_state> state() const { return state_->shared_from_this(); }
+
+  static void report(const char* name, const std::error_code& error, const std::string& why, const OnError& on_error) {
+    on_error.Report(error, [&] { return std::string("Server::") + name + (why.empty() ? "" : ": " + why); });
+  }
+
+  static asio::awaitable<void> await_run(std::shared_ptr<detail::server_state> server, OnError on_error) {
+    asio::any_io_executor executor = server->option()->Conn.Executor;
+    if (!executor) executor = co_await asio::this_coro::executor;
+    std::error_code error;
+    std::string why;
+    auto running = detail::async_run(server, executor, &why, asio::redirect_error(asio::use_awaitable, error));
+    co_await std::move(running);
+    report("AsyncRun", error, why, on_error);
+  }
+
+  std::shared_ptr<detail::server_state> state_;
+};
+
+namespace detail {
+
+/// The servers that have a name. They stay until the process ends.
+class server_registry {
+ public:
+  static server_registry& instance() {
+    static server_registry& registry = *new server_registry;  // never destroyed: nothing must wait for it at exit
+    return registry;
+  }
+
+  Server get(std::string_view name) {
+    const std::lock_guard lock(mutex_);
+    return servers_[std::string(name)];
+  }
+
+  void set(std::string_view name, const Server& server) {
+    Server replaced = server;
+    const std::lock_guard lock(mutex_);
+    std::swap(servers_[std::string(name)], replaced);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, Server> servers_;
+};
+
+}  // namespace detail
+
+/// Makes a server; with a name GetServer returns it, and it lives until the process ends or the name goes to another.
+///
+/// Source: GoFrame: gtcp.NewServer.
+inline Server NewServer(std::string_view address, Server::Handler handler, std::string_view name = {},
+                        const ServerOption& option = {}) {
+  const Server server(address, std::move(handler), option);
+  if (!name.empty()) detail::server_registry::instance().set(name, server);
+  return server;
+}
+
+/// Returns the server of that name; makes one, without address and handler, if there is none.
+///
+/// Source: GoFrame: gtcp.GetServer.
+inline Server GetServer(std::string_view name = {}) {
+  constexpr std::string_view default_name = "default";
+  return detail::server_registry::instance().get(name.empty() ? default_name : name);
+}
+
+}  // namespace gtcp
+
+#endif
