@@ -42,6 +42,9 @@ enum class Errc {
   LineTooLong = 11,
   /// A Server was told to serve without a handler. Not fatal.
   NoHandler = 12,
+  /// The peer ended the stream without TLS's close_notify, so something may be missing at its end. Fatal. (Inside a
+  /// package it is PkgTruncated.)
+  TlsTruncated = 13,
 };
 
 /// Returns the category "gtcp" of all Errc values.
@@ -79,6 +82,7 @@ class error_category final : public std::error_category {
       case Errc::WouldDeadlock: return "blocking call on an io thread would deadlock; use the asynchronous form";
       case Errc::LineTooLong: return "no end of line within the size limit";
       case Errc::NoHandler: return "no connection handler defined";
+      case Errc::TlsTruncated: return "TLS connection ended without close_notify";
     }
     return "unknown gtcp error " + std::to_string(value);
   }
@@ -92,6 +96,7 @@ class error_category final : public std::error_category {
       case Errc::DataTooLong:
       case Errc::LineTooLong: return std::errc::message_size;
       case Errc::PkgTruncated:
+      case Errc::TlsTruncated:
       case Errc::InvalidMsg: return std::errc::bad_message;
       case Errc::InvalidOption:
       case Errc::InvalidAddress:
@@ -108,8 +113,8 @@ namespace detail {
 
 /// Whether the same operation may succeed a little later: the system was short of memory for it, and no byte moved.
 inline bool is_transient(const std::error_code& ec) noexcept {
-  return ec.category() == asio::error::get_system_category() &&
-         (ec == std::errc::no_buffer_space || ec == std::errc::not_enough_memory);
+  // Values, not conditions: the category of Asio 1.22 knows none.
+  return ec == asio::error::no_buffer_space || ec == asio::error::no_memory;
 }
 
 }  // namespace detail
@@ -132,12 +137,14 @@ inline bool IsFatal(const std::error_code& ec) noexcept {
     switch (static_cast<Errc>(ec.value())) {
       case Errc::Closed:
       case Errc::PkgTooLarge:
-      case Errc::PkgTruncated: return true;
+      case Errc::PkgTruncated:
+      case Errc::TlsTruncated: return true;
       default: return false;
     }
   }
   return ec != asio::error::would_block && ec != asio::error::try_again && ec != asio::error::operation_aborted &&
-         ec != asio::error::interrupted && ec != std::errc::not_enough_memory && ec != std::errc::no_buffer_space;
+         ec != asio::error::interrupted && !detail::is_transient(ec) && ec != std::errc::not_enough_memory &&
+         ec != std::errc::no_buffer_space;
 }
 
 /// Says what a blocking operation, or an awaited one, does with its error: nothing given, it throws std::system_error,
