@@ -19,7 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <initializer_list>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -52,7 +52,7 @@ class socket_path {
   socket_path() {
     static std::atomic<unsigned> count{0};
     path_ = (std::filesystem::temp_directory_path() /
-             ("gtcp-" + std::to_string(gtcp::detail::current_pid()) + "-" + std::to_string(count.fetch_add(1))))
+             ("gtcp-" + std::to_string(std::random_device()()) + "-" + std::to_string(count.fetch_add(1))))
                 .string();
     remove();
   }
