@@ -15,6 +15,10 @@
 #if ASIO_VERSION < 102201
 #error "gtcp needs Asio 1.22.1 or newer"
 #endif
+#if !defined(ASIO_HAS_CO_AWAIT)
+#error \
+    "this Asio does not see the compiler's coroutines: define ASIO_HAS_CO_AWAIT (clang with Asio before 1.26; gtcp's CMake does)"
+#endif
 
 namespace gtcp::detail {
 

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstring>
@@ -51,6 +52,31 @@ inline std::error_code last_system_error() noexcept {
   return {::WSAGetLastError(), asio::error::get_system_category()};
 #else
   return {errno, asio::error::get_system_category()};
+#endif
+}
+
+/// Whether `error` is the system's `value`. By value, since the category of Asio before 1.26 knows no conditions: there
+/// its codes never equal a std::errc.
+inline bool is_system_error(const std::error_code& error, int value) noexcept {
+  return error.value() == value && error.category() == asio::error::get_system_category();
+}
+
+/// Whether the system, or this process, is out of descriptors or memory for now.
+inline bool is_shortage(const std::error_code& error) noexcept {
+#if defined(ASIO_WINDOWS)
+  return is_system_error(error, WSAEMFILE) || is_system_error(error, WSAENOBUFS);
+#else
+  return is_system_error(error, EMFILE) || is_system_error(error, ENFILE) || is_system_error(error, ENOBUFS) ||
+         is_system_error(error, ENOMEM);
+#endif
+}
+
+/// Whether this machine has no such address, or not its family.
+inline bool is_no_address_here(const std::error_code& error) noexcept {
+#if defined(ASIO_WINDOWS)
+  return is_system_error(error, WSAEADDRNOTAVAIL) || is_system_error(error, WSAEAFNOSUPPORT);
+#else
+  return is_system_error(error, EADDRNOTAVAIL) || is_system_error(error, EAFNOSUPPORT);
 #endif
 }
 

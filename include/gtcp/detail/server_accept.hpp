@@ -46,10 +46,7 @@ class accept_pacer {
   verdict failed(const std::error_code& error) noexcept {
     // A connection that was gone before it was accepted is not worth a word; a listener that only fails is.
     constexpr int failures_in_a_row = 16;
-    const bool short_of_something = error == std::errc::too_many_files_open ||
-                                    error == std::errc::too_many_files_open_in_system ||
-                                    error == std::errc::no_buffer_space || error == std::errc::not_enough_memory;
-    if (!short_of_something && ++failures_ < failures_in_a_row) return {};
+    if (!is_shortage(error) && ++failures_ < failures_in_a_row) return {};
     const bool is_news = next_ == first_pause;
     return {std::exchange(next_, std::min(next_ * 2, longest_pause)), is_news};
   }

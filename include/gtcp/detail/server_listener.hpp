@@ -60,9 +60,7 @@ class server_listener {
         why.clear();
         return {};
       }
-      const bool not_on_this_machine =
-          error == asio::error::address_family_not_supported || error == std::errc::address_not_available;
-      if (!not_on_this_machine) break;
+      if (!is_no_address_here(error)) break;
     }
     return error;
   }
