@@ -5,6 +5,7 @@
 
 set(GTCP_ASIO_VERSION 1.22)
 set(GTCP_JSON_VERSION 3.9)
+set(GTCP_OPENSSL_VERSION 3.0)
 
 # A subproject's imported targets are not seen by the project around it unless they are global.
 macro(_gtcp_find name target)
@@ -71,6 +72,20 @@ if(NOT TARGET nlohmann_json::nlohmann_json)
     gtcp_json nlohmann_json::nlohmann_json include
     https://github.com/nlohmann/json/releases/download/v3.11.3/json.tar.xz
     d6c65aca6b1ed68e7a182f4757257b107ae403032760ed6ef121c9d55e81757d)
+endif()
+
+# Not required: without it there is no gtcp::tls.
+if(GTCP_TLS)
+  _gtcp_find(OpenSSL OpenSSL::Crypto ${GTCP_OPENSSL_VERSION} QUIET)
+  _gtcp_find(OpenSSL OpenSSL::SSL ${GTCP_OPENSSL_VERSION} QUIET)
+  if(TARGET OpenSSL::SSL)
+    get_target_property(_gtcp_imported OpenSSL::SSL IMPORTED_GLOBAL)
+    if(NOT _gtcp_imported)
+      set_target_properties(OpenSSL::SSL PROPERTIES IMPORTED_GLOBAL TRUE)
+    endif()
+  else()
+    message(STATUS "gtcp: no OpenSSL ${GTCP_OPENSSL_VERSION} or newer (Debian, Ubuntu: libssl-dev), so no gtcp::tls")
+  endif()
 endif()
 
 if(GTCP_BUILD_TESTS)

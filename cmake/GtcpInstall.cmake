@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 #
-# Install rules: headers, CMake package (components core and json), pkg-config file.
+# Install rules: headers, CMake package (components core, json and tls), pkg-config file.
 
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
@@ -18,7 +18,12 @@ install(
 # One export set a component: find_package(gtcp COMPONENTS core) must not ask for nlohmann/json.
 install(TARGETS gtcp_core EXPORT gtcpCoreTargets)
 install(TARGETS gtcp EXPORT gtcpJsonTargets)
-foreach(_component IN ITEMS Core Json)
+set(_gtcp_components Core Json)
+if(TARGET gtcp_tls)
+  install(TARGETS gtcp_tls EXPORT gtcpTlsTargets)
+  list(APPEND _gtcp_components Tls)
+endif()
+foreach(_component IN LISTS _gtcp_components)
   install(
     EXPORT gtcp${_component}Targets
     NAMESPACE gtcp::

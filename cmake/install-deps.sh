@@ -5,7 +5,7 @@
 #
 # Installs by apt what the sets need and this system lacks; says what to install where there is no apt. Sets:
 #   run     compiler, CMake, Ninja or make, Asio, nlohmann/json: what examples/run.sh uses
-#   build   run and GoogleTest: what tests/run.sh uses (the default)
+#   build   run, GoogleTest and OpenSSL: what tests/run.sh uses (the default)
 #   ci      what .ci/run uses beyond that: clang 16, clang-format 16, ccache, git, pkg-config
 # Nothing is run as root, and no network is used, when nothing is missing.
 set -eu
@@ -42,7 +42,10 @@ for set_name in "$@"; do
       have_command ninja make || need ninja-build "Ninja or make"
       have_header asio.hpp || need libasio-dev "standalone Asio 1.22 or newer"
       have_header nlohmann/json.hpp || need nlohmann-json3-dev "nlohmann/json 3.9 or newer"
-      if [ "$set_name" = build ]; then have_header gtest/gtest.h || need libgtest-dev "GoogleTest"; fi
+      if [ "$set_name" = build ]; then
+        have_header gtest/gtest.h || need libgtest-dev "GoogleTest"
+        have_header openssl/ssl.h || need libssl-dev "OpenSSL 3.0 or newer, for gtcp::tls"
+      fi
       ;;
     ci)
       have_command clang++-16 || need clang-16 "clang 16"
@@ -66,9 +69,9 @@ if ! have_command apt-get; then
   cat >&2 <<END
 install-deps: missing:$missing_what
 This system has no apt-get. Install them by hand, for example
-  Fedora:  dnf install gcc-c++ cmake ninja-build asio-devel json-devel gtest-devel
-  Arch:    pacman -S gcc cmake ninja asio nlohmann-json gtest
-  macOS:   brew install cmake ninja asio nlohmann-json googletest
+  Fedora:  dnf install gcc-c++ cmake ninja-build asio-devel json-devel gtest-devel openssl-devel
+  Arch:    pacman -S gcc cmake ninja asio nlohmann-json gtest openssl
+  macOS:   brew install cmake ninja asio nlohmann-json googletest openssl
 or let CMake download the libraries: cmake -B build -DGTCP_FETCH_DEPS=ON
 END
   exit 1

@@ -27,11 +27,23 @@ class transport {
  public:
   virtual ~transport() = default;
 
+  /// Goes on with what must be agreed before the first byte; done when there is nothing to wait for.
+  virtual io_result handshake() { return {}; }
+
   virtual io_result read_some(asio::mutable_buffer buffer) = 0;
+
+  /// Everything taken, and still something to wait for: a part is in the transport, which goes on with it at every
+  /// further call, also one without bytes.
   virtual io_result write_some(std::span<const asio::const_buffer> buffers) = 0;
+
+  /// Writes what a layer itself says at the end; done when there is nothing to wait for.
+  virtual io_result finish_stream() { return {}; }
 
   /// Tells the peer that no more will be sent. Nothing of what was written may be pending.
   virtual void end_of_sending() = 0;
+
+  /// Reads, when closing, bytes that nobody wants any more.
+  virtual io_result discard_some(asio::mutable_buffer buffer) { return read_some(buffer); }
 };
 
 /// A TCP or unix socket.

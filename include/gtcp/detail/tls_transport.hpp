@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_TLS_TRANSPORT_HPP
+#define GTCP_DETAIL_TLS_TRANSPORT_HPP
+
+// TLS as a transport: OpenSSL's SSL object over a socket that absorbs (tls_socket). A write takes nothing or whole
+// bytes; what the system does not take of their ciphertext is flushed first by every later call, whichever it is.
+
+#include <gtcp/detail/tls_error.hpp>
+#include <gtcp/detail/tls_socket.hpp>
+#include <gtcp/detail/transport.hpp>
+
+#include <asio/buffer.hpp>
+#include <asio/ip/address.hpp>
+#include <asio/ssl/context.hpp>
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <span>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace gtcp::detail {
+
+using tls_context = std::shared_ptr<asio::ssl::context>;
+
+/// What one connection adds to its context.
+struct tls_settings {
+  bool is_server = false;
+  bool verifies = true;  ///< client: checks the peer's chain and name; a server does what its context says
+  bool resumes = false;  ///< server: sends tickets; client: `session`
+  std::string server_name =
+      {};  ///< client: what the certificate must be for, and, unless it is an IP address, sent as SNI
+  std::string protocols = {};  ///< ALPN, as on the wire: length byte, name, ...
+  std::shared_ptr<SSL_SESSION> session = {};
+};
+
+/// Thread safety: all members may be called by any thread; one mutex orders them, never held while waiting.
+class tls_transport final : public transport {
+ public:
+  /// Errors: std::bad_alloc; std::system_error when OpenSSL refuses a setting.
+  tls_transport(native_socket descriptor, tls_context context, tls_settings settings)
+      : descriptor_(descriptor), context_(std::move(context)), settings_(std::move(settings)), socket_(descriptor) {
+    ::ERR_clear_error();
+    ssl_.reset(::SSL_new(context_->native_handle()));
+    BIO* const bio = ssl_ != nullptr ? socket_.make_bio() : nullptr;
+    if (bio == nullptr) throw std::system_error(take_openssl_error(asio::error::no_memory), "TLS");
+    ::SSL_set_bio(ssl_.get(), bio, bio);
+    SSL* const ssl = ssl_.get();
+    ::SSL_set_ex_data(ssl, self_index(), this);
+    ::SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+    ::SSL_set_read_ahead(ssl, 1);
+    ::SSL_set_options(ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+    // Asio's contexts begin with TLS 1.0; one that ends below 1.2 was made so on purpose.
+    const auto newest = SSL_get_max_proto_version(ssl);
+    const auto oldest = SSL_get_min_proto_version(ssl);
+    if (oldest < TLS1_2_VERSION && (newest == 0 || newest >= TLS1_2_VERSION)) {
+      SSL_set_min_proto_version(ssl, TLS1_2_VERSION);
+    }
+    if (settings_.is_server)
+      set_up_server();
+    else
+      set_up_client();
+  }
+
+  io_result handshake() override {
+    const std::lock_guard lock(mutex_);
+    return establish();
+  }
+
+  io_result read_some(asio::mutable_buffer buffer) override {
+    const std::lock_guard lock(mutex_);
+    if (!established_) {
+      const io_result step = establish();
+      if (!established_) return step;
+    }
+    socket_.flush();
+    if (read_end_) return {0, read_end_};
+    socket_.begin_read();
+    std::size_t total = 0;
+    bool starved = false;
+    while (total < buffer.size() && !starved && !read_end_) {
+      std::size_t got = 0;
+      ::ERR_clear_error();
+      const int result =
+          ::SSL_read_ex(ssl_.get(), static_cast<char*>(buffer.data()) + total, buffer.size() - total, &got);
+      if (result == 1) {
+        total += got;
+        continue;
+      }
+      const int why = ::SSL_get_error(ssl_.get(), result);
+      if (why == SSL_ERROR_WANT_READ)
+        starved = true;
+      else
+        read_end_ = failure(why);
+    }
+    socket_.flush();  // answers to key updates
+    if (total == 0 && read_end_) return {0, read_end_};
+    if (total == 0 && starved) return {0, {}, wants()};
+    return {total, {}, wait_direction::none, starved && socket_.pending() == 0};
+  }
+
+  io_result write_some(std::span<const asio::const_buffer> buffers) override {
+    const std::lock_guard lock(mutex_);
+    if (!established_) {
+      const io_result step = establish();
+      if (!established_) return step;
+    }
+    socket_.flush();
+    if (fatal_) return {0, fatal_};
+    if (socket_.write_error()) return {0, socket_.write_error()};
+    if (socket_.pending() != 0) return {0, {}, wait_direction::write};
+    if (ended_ && asio::buffer_size(buffers) != 0) return {0, asio::error::shut_down};
+
+    std::size_t total = 0;
+    for (gather source(buffers); source.next();) {
+      std::size_t put = 0;
+      ::ERR_clear_error();
+      const int result = ::SSL_write_ex(ssl_.get(), source.data(), source.size(), &put);
+      if (result != 1) {
+        const int why = ::SSL_get_error(ssl_.get(), result);
+        if (why == SSL_ERROR_WANT_READ) return {total, {}, wait_direction::both};
+        return {total, failure(why)};
+      }
+      total += put;
+      source.consume(put);
+      if (socket_.write_error()) return {total, socket_.write_error()};
+      if (socket_.pending() != 0) return {total, {}, wait_direction::write};
+    }
+    return {total};
+  }
+
+  io_result finish_stream() override {
+    const std::lock_guard lock(mutex_);
+    if (established_ && !fatal_ && !std::exchange(ended_, true)) {
+      ::ERR_clear_error();
+      // A key update leaves OpenSSL inside a handshake until the next call, and SSL_shutdown refuses there.
+      if (::SSL_in_init(ssl_.get()) != 0) ::SSL_do_handshake(ssl_.get());
+      ::SSL_shutdown(ssl_.get());
+      ::ERR_clear_error();
+    }
+    socket_.flush();
+    return {0, {}, socket_.pending() != 0 ? wait_direction::write : wait_direction::none};
+  }
+
+  void end_of_sending() override { shutdown_send(descriptor_); }
+
+  io_result discard_some(asio::mutable_buffer buffer) override {
+    const io_count got = detail::read_some(descriptor_, buffer);
+    if (got.error == asio::error::would_block) return {0, {}, wait_direction::read, true};
+    if (!got.error && got.size == 0) return {0, asio::error::eof};
+    return {got.size, got.error};
+  }
+
+  bool established() const {
+    const std::lock_guard lock(mutex_);
+    return established_;
+  }
+
+  /// Calls `use` with the SSL object, while nobody else uses it.
+  template <class Use>
+  auto with_ssl(const Use& use) const {
+    const std::lock_guard lock(mutex_);
+    return use(ssl_.get());
+  }
+
+  const tls_settings& settings() const noexcept { return settings_; }
+
+  /// Makes servers with this context choose among the protocols that their settings name.
+  static void choose_protocols(asio::ssl::context& context) {
+    ::SSL_CTX_set_alpn_select_cb(context.native_handle(), &choose_protocol, nullptr);
+  }
+
+ private:
+  static constexpr std::size_t record_size = 16 * 1024;
+
+  struct free_ssl {
+    void operator()(SSL* ssl) const noexcept { ::SSL_free(ssl); }
+  };
+
+  /// The next bytes of a sequence of buffers, as one record's worth: large ones as they are, small ones together.
+  class gather {
+   public:
+    explicit gather(std::span<const asio::const_buffer> buffers) : left_(buffers) {}
+
+    const char* data() const noexcept { return data_; }
+    std::size_t size() const noexcept { return size_; }
+
+    bool next() {
+      skip_empty();
+      if (left_.empty()) return false;
+      const asio::const_buffer first = left_.front() + offset_;
+      data_ = static_cast<const char*>(first.data());
+      size_ = std::min(first.size(), record_size);
+      if (size_ == record_size || left_.size() == 1) return true;
+      try {
+        stage_.consume(stage_.size());
+        stage_.prepare(record_size);
+      } catch (const std::bad_alloc&) {
+        return true;  // a record of its own
+      }
+      std::size_t skip = offset_;
+      for (const asio::const_buffer& whole : left_) {
+        const asio::const_buffer part = whole + std::exchange(skip, 0);
+        stage_.append(part.data(), std::min(part.size(), record_size - stage_.size()));
+        if (stage_.size() == record_size) break;
+      }
+      data_ = stage_.data();
+      size_ = stage_.size();
+      return true;
+    }
+
+    void consume(std::size_t size) noexcept {
+      while (size != 0) {
+        const std::size_t part = std::min(size, left_.front().size() - offset_);
+        offset_ += part;
+        size -= part;
+        skip_empty();
+      }
+    }
+
+   private:
+    void skip_empty() noexcept {
+      while (!left_.empty() && left_.front().size() == offset_) {
+        left_ = left_.subspan(1);
+        offset_ = 0;
+      }
+    }
+
+    std::span<const asio::const_buffer> left_;
+    std::size_t offset_ = 0;
+    const char* data_ = nullptr;
+    std::size_t size_ = 0;
+    byte_buffer stage_;
+  };
+
+  void set_up_client() {
+    SSL* const ssl = ssl_.get();
+    ::SSL_set_connect_state(ssl);
+    ::SSL_set_verify(ssl, settings_.verifies ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, nullptr);
+    const std::string& name = settings_.server_name;
+    std::error_code not_a_number;
+    static_cast<void>(asio::ip::make_address(name, not_a_number));
+    bool done = true;
+    if (!not_a_number) {
+      if (settings_.verifies) done = ::X509_VERIFY_PARAM_set1_ip_asc(::SSL_get0_param(ssl), name.c_str()) == 1;
+    } else if (!name.empty()) {
+      done = SSL_set_tlsext_host_name(ssl, name.c_str()) == 1;
+      if (settings_.verifies) {
+        ::SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+        done = done && ::SSL_set1_host(ssl, name.c_str()) == 1;
+      }
+    }
+    if (!settings_.protocols.empty()) {
+      // Differs from the rest of OpenSSL: returns 0 on success.
+      done = done && ::SSL_set_alpn_protos(ssl, reinterpret_cast<const unsigned char*>(settings_.protocols.data()),
+                                           static_cast<unsigned>(settings_.protocols.size())) == 0;
+    }
+    if (settings_.session != nullptr) done = done && ::SSL_set_session(ssl, settings_.session.get()) == 1;
+    if (!done) throw std::system_error(take_openssl_error(Errc::InvalidOption), "TLS settings for \"" + name + "\"");
+  }
+
+  void set_up_server() {
+    SSL* const ssl = ssl_.get();
+    ::SSL_set_accept_state(ssl);
+    // Under mutual TLS OpenSSL refuses to resume sessions that name no context.
+    static constexpr unsigned char id_context[] = {'g', 't', 'c', 'p'};
+    ::SSL_set_session_id_context(ssl, id_context, sizeof(id_context));
+    if (!settings_.resumes) {
+      // A client that only sends never reads its tickets, and its system resets the connection at its close for that:
+      // a server that is slow to read would lose data.
+      ::SSL_set_num_tickets(ssl, 0);
+      ::SSL_set_options(ssl, SSL_OP_NO_TICKET);
+    }
+  }
+
+  static int self_index() {
+    static const int index = ::SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
+    return index;
+  }
+
+  static int choose_protocol(SSL* ssl, const unsigned char** chosen, unsigned char* size, const unsigned char* offered,
+                             unsigned offered_size, void*) {
+    const auto* const self = static_cast<const tls_transport*>(::SSL_get_ex_data(ssl, self_index()));
+    if (self == nullptr || self->settings_.protocols.empty()) return SSL_TLSEXT_ERR_NOACK;
+    const std::string& wanted = self->settings_.protocols;
+    unsigned char* found = nullptr;
+    if (::SSL_select_next_proto(&found, size, reinterpret_cast<const unsigned char*>(wanted.data()),
+                                static_cast<unsigned>(wanted.size()), offered,
+                                offered_size) != OPENSSL_NPN_NEGOTIATED) {
+      return SSL_TLSEXT_ERR_ALERT_FATAL;
+    }
+    *chosen = found;
+    return SSL_TLSEXT_ERR_OK;
+  }
+
+  /// Goes on with the handshake. Done with nothing to wait for; established, and still waiting for write, when a last
+  /// part of ours is not with the system.
+  io_result establish() {
+    socket_.flush();
+    if (fatal_) return {0, fatal_};
+    if (!established_) {
+      socket_.begin_read();
+      ::ERR_clear_error();
+      const int result = ::SSL_do_handshake(ssl_.get());
+      if (result != 1) {
+        const int why = ::SSL_get_error(ssl_.get(), result);
+        if (why != SSL_ERROR_WANT_READ) return {0, failure(why)};
+        if (socket_.write_error()) return {0, socket_.write_error()};
+        return {0, {}, wants()};
+      }
+      established_ = true;
+    }
+    return {0, {}, socket_.pending() != 0 ? wait_direction::write : wait_direction::none};
+  }
+
+  /// What a read waits for.
+  wait_direction wants() const noexcept {
+    if (socket_.pending() == 0) return wait_direction::read;
+    return socket_.pending() > tls_socket::max_pending ? wait_direction::write : wait_direction::both;
+  }
+
+  /// Says what has ended the SSL object, for good unless it was the peer's orderly end.
+  std::error_code failure(int why) {
+    if (why == SSL_ERROR_ZERO_RETURN) return asio::error::eof;
+    if (fatal_) return fatal_;
+    if (socket_.read_error())
+      fatal_ = socket_.read_error();
+    else if (socket_.ended())
+      fatal_ = established_ ? make_error_code(Errc::TlsTruncated) : make_error_code(asio::error::eof);
+    else
+      fatal_ = take_openssl_error(ssl_.get());
+    ::ERR_clear_error();
+    return fatal_;
+  }
+
+  const native_socket descriptor_;
+  const tls_context context_;  ///< its destructor deletes callbacks that a live SSL object uses
+  const tls_settings settings_;
+  mutable std::mutex mutex_;
+  tls_socket socket_;
+  std::unique_ptr<SSL, free_ssl> ssl_;
+  std::error_code read_end_{};  ///< what every further read says
+  std::error_code fatal_{};     ///< the SSL object can't be used any more
+  bool established_ = false;
+  bool ended_ = false;  ///< close_notify was sent
+};
+
+}  // namespace gtcp::detail
+
+#endif
