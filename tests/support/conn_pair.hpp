@@ -205,6 +205,11 @@ inline conn_and_peer make_narrow(gtcp::ConnOption option = {}) {
   return make_conn_and_peer(option, net::tcp, {.peer_recv = 4096});
 }
 
+/// Whether nothing is left to read from the system: a receive that waits on the connection has taken it.
+inline bool has_read_all(const gtcp::Conn& conn) {
+  return !gtcp::detail::is_ready(conn.GetNativeHandle(), gtcp::detail::wait_direction::read);
+}
+
 /// Calls `operation` and returns the what() of the std::system_error that it throws with `expected`; else what happened
 /// instead.
 template <class Operation>
