@@ -127,18 +127,25 @@ inline void conn_state::on_outbox_drained() {
 inline void conn_state::discard_input() {
   bool ended = false;
   bool waits = false;
+  bool dead = false;  // after a reset nothing is acknowledged any more: there is nothing to wait for
+  // Not after a layer's errors: the peer is to get what the layer says about them.
+  const auto is_dead = [](const std::error_code& error) {
+    return error && error.category() == asio::error::get_system_category();
+  };
   try {
     {
       const std::lock_guard lock(mutex_);
       closer_idle_ = false;
       input_.release();
       ended = static_cast<bool>(input_error_) || hard_;
+      dead = is_dead(input_error_);
     }
     byte_buffer scratch;
     while (!ended) {
       const io_result got = transport_->read_some(scratch.prepare(read_block));
       discarded_ += got.size;
       if (got.error || discarded_ > max_discarded) ended = true;
+      dead = dead || is_dead(got.error);
       if (got.wait_for == wait_direction::none) continue;
       const std::lock_guard lock(mutex_);
       if (hard_ || linger_.count() == 0) break;
@@ -157,7 +164,7 @@ inline void conn_state::discard_input() {
     const std::lock_guard lock(mutex_);
     closer_idle_ = true;
     input_ended_ = ended;
-    if (discarded_ > max_discarded) hard_ = true;
+    if (discarded_ > max_discarded || dead) hard_ = true;
   }
   close_if_possible();
 }

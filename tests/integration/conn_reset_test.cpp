@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+
+#include <gtcp/dial.hpp>
+
+#include "support/conn_pair.hpp"
+#include "support/poll_until.hpp"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+#include <system_error>
+
+using namespace std::chrono_literals;
+
+namespace {
+
+// Nothing is acknowledged any more after a reset, so waiting for that until the linger time is over would hold the
+// descriptor, and the end of the process, for nothing.
+
+TEST(Close, EndsAtOnceWhenThePeerResetsAfterwards) {
+  auto [conn, peer] = gtcp_test::make_conn_and_peer({.Linger = 1h});
+  conn.SendPkg("hello");
+  conn.Close();
+  peer.reset();
+  std::error_code error;
+  static_cast<void>(conn.CloseAndWait(gtcp_test::ceiling, error));
+  EXPECT_FALSE(error) << error.message();
+}
+
+TEST(Close, EndsAtOnceWhenThePeerHasReset) {
+  auto [conn, peer] = gtcp_test::make_conn_and_peer({.Linger = 1h});
+  conn.SendPkg("hello");
+  peer.reset();
+  std::error_code error;
+  static_cast<void>(conn.RecvPkg(error));
+  EXPECT_EQ(error, asio::error::connection_reset);
+  static_cast<void>(conn.CloseAndWait(gtcp_test::ceiling, error));
+  EXPECT_FALSE(error) << error.message();
+}
+
+}  // namespace
