@@ -196,7 +196,6 @@ class async_send_op final : public Record {
         if (const auto state = weak.lock()) state->out().stop(id, asio::error::operation_aborted);
       });
     }
-    op->deadline_changed();
     const std::shared_ptr<conn_state> keep = conn;
     if (submit(keep->out(), *op, op->data_.Buffer()) == send_outcome::done) op->complete();
   }

@@ -46,7 +46,8 @@ class outbox_waiter {
   virtual bool finished() = 0;
   virtual void complete() = 0;
 
-  /// Called under the outbox's mutex when the default deadline of sends has changed.
+  /// Called under the outbox's mutex when the default deadline of sends has changed, and of an asynchronous one when it
+  /// is queued: it looks at its deadline (again).
   virtual void deadline_changed() = 0;
 
  protected:
@@ -171,9 +172,10 @@ class outbox {
         return send_outcome::done;
       }
       if (fits(record)) {
-        accept(record);
         record.done = true;
-        if (corks_ == 0 || fill_.size() >= cork_limit)
+        if (!accept(record, fill_))
+          record.error = std::make_error_code(std::errc::not_enough_memory);
+        else if (corks_ == 0 || fill_.size() >= cork_limit)
           flush_and_settle(lock);
         else
           has_corked_.store(true, std::memory_order_relaxed);
@@ -184,8 +186,7 @@ class outbox {
       flush_and_settle(lock);  // what a Cork holds back must not keep the room
       return send_outcome::refused;
     }
-    queue_.push_back(record);
-    if (self != nullptr) add(*self);
+    enqueue(queue_, record, self);
     flush_and_settle(lock);
     return send_outcome::waiting;
   }
@@ -246,14 +247,13 @@ class outbox {
   /// Waits for everything accepted so far to be with the system: done, or waiting (finished() follows).
   send_outcome flush(flush_record& record, thread_wait* self = nullptr) {
     std::unique_lock lock(mutex_);
-    if (drain_.empty() && fill_.empty() && !writing_) {
+    if (closed_ || pending() == 0) {
       record.error = closed_ ? stop_ : write_error_;
       record.done = true;
       return send_outcome::done;
     }
     record.target_ = accepted_total_;
-    flushes_.push_back(record);
-    if (self != nullptr) add(*self);
+    enqueue(flushes_, record, self);
     flush_and_settle(lock);
     return send_outcome::waiting;
   }
@@ -261,7 +261,7 @@ class outbox {
   /// Holds small packages back until uncork(), a full outbox, or flush_corked().
   void cork() {
     const std::lock_guard lock(mutex_);
-    ++corks_;
+    if (!stop_) ++corks_;
   }
 
   void uncork() {
@@ -315,10 +315,9 @@ class outbox {
   /// Drops everything that is not with the system. Returns how many bytes of accepted packages that were.
   std::size_t drop(std::error_code reason) {
     std::unique_lock lock(mutex_);
-    if (!stop_) stop_ = reason;
+    if (!stop_ || reason == Errc::Closed) stop_ = reason;
     dropped_ = closed_ = true;
     const std::size_t dropped = pending();
-    if (!writing_) drop_now(reason);
     wake_threads();
     settle(lock);
     return dropped;
@@ -349,6 +348,9 @@ class outbox {
     return pending();
   }
 
+  /// False: accepted bytes were dropped, or could not be written. Takes no lock.
+  bool all_sent() const noexcept { return !lost_.load(std::memory_order_relaxed); }
+
  private:
   enum class drainer : unsigned char { none, io, thread };
 
@@ -358,11 +360,15 @@ class outbox {
     return pending() == 0 || (pending() < limit_ && record.size() <= limit_ - pending());
   }
 
-  /// Copies what is left of a record behind the accepted bytes. Reserves first: a failed allocation leaves nothing
-  /// half.
-  void accept(send_record& record, byte_buffer& target) {
+  /// Copies what is left of a record: behind the accepted bytes, to fill_, or before them, to the empty drain_. False:
+  /// there is no memory, and nothing was copied.
+  bool accept(send_record& record, byte_buffer& target) {
     const std::size_t left = record.size() - record.written_;
-    target.prepare(left);
+    try {
+      target.prepare(left);
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
     if (record.written_ < record.header.size) {
       target.append(record.header.bytes.data() + record.written_, record.header.size - record.written_);
       target.append(record.payload.data(), record.payload.size());
@@ -370,9 +376,17 @@ class outbox {
       const asio::const_buffer rest = record.payload + (record.written_ - record.header.size);
       target.append(rest.data(), rest.size());
     }
-    accepted_total_ += left;
+    // A flush waits for the bytes that are before it, so what is put before them does not count.
+    if (&target == &fill_) accepted_total_ += left;
+    return true;
   }
-  void accept(send_record& record) { accept(record, fill_); }
+
+  void enqueue(outbox_list& list, outbox_waiter& waiter, thread_wait* self) {
+    // Not before this lock: a timer that is over before its operation is queued would find nothing to stop.
+    if (self == nullptr) waiter.deadline_changed();
+    list.push_back(waiter);
+    if (self != nullptr) add(*self);
+  }
 
   /// Writes a record that nothing is before. Others may append to fill_ meanwhile, behind it.
   void send_straight(send_record& record, std::unique_lock<std::mutex>& lock) {
@@ -435,7 +449,7 @@ class outbox {
       }
     }
     if (count == 0) return false;
-    has_corked_.store(false, std::memory_order_relaxed);
+    has_corked_.store(!fill_.empty(), std::memory_order_relaxed);
 
     writing_ = true;
     lock.unlock();
@@ -449,8 +463,8 @@ class outbox {
       const std::size_t drained = std::min(left, drain_.size());
       drain_.consume(drained);
       left -= drained;
-      written_total_ += drained;
     }
+    written_total_ += put.size;
     for (outbox_waiter* waiter = queue_.first(); waiter != nullptr;) {
       send_record& record = static_cast<send_record&>(*waiter);
       if (!record.in_flight_) break;
@@ -467,17 +481,44 @@ class outbox {
         if (write_error_) return false;
       }
     }
-    if (put.error) {
+    if (put.error && (put.size != 0 || !is_transient(put.error))) {
       fail(put.error);
       return false;
     }
     if (dropped_) return false;
+    if (put.error) return pass_over(put.error);
     finish_flushes();
     if (put.wait_for != wait_direction::none) {
-      blocked_for_ = put.wait_for;
+      wait_for(put.wait_for);
       return false;
     }
     return has_work();
+  }
+
+  /// After an error that may not come again, which took nothing: a package that has not begun is its sender's to send
+  /// again; what was accepted is tried again.
+  bool pass_over(std::error_code error) {
+    if (drain_.empty() && !queue_.empty()) {
+      send_record& record = static_cast<send_record&>(*queue_.first());
+      if (record.written_ == 0) {
+        queue_.remove(record);
+        finish(record, error);
+        return has_work();
+      }
+    }
+    wait_for(wait_direction::write);
+    return false;
+  }
+
+  /// Who waits for the transport in another direction has to begin anew.
+  void wait_for(wait_direction direction) {
+    if (std::exchange(blocked_for_, direction) == direction) return;
+    if (drainer_ == drainer::thread) {
+      wake_threads();
+    } else {
+      awaiting_ = false;
+      drainer_ = drainer::none;
+    }
   }
 
   /// Takes waiting packages in while there is room; from half empty on, so that senders are woken together.
@@ -486,11 +527,7 @@ class outbox {
     while (!queue_.empty()) {
       send_record& record = static_cast<send_record&>(*queue_.first());
       if (record.direct || record.payload.size() >= borrow_from || record.written_ != 0 || !fits(record)) return;
-      try {
-        accept(record);
-      } catch (const std::bad_alloc&) {
-        return;  // it waits on, and goes out from its sender's memory
-      }
+      if (!accept(record, fill_)) return;  // it waits on, and goes out from its sender's memory
       queue_.remove(record);
       finish(record, {});
     }
@@ -511,13 +548,9 @@ class outbox {
   /// Copies the rest of a partly written record to the front. Without memory for it the stream would be torn, so it
   /// ends.
   bool keep_rest(send_record& record) {
-    try {
-      accept(record, drain_);
-      return true;
-    } catch (const std::bad_alloc&) {
-      fail(std::make_error_code(std::errc::not_enough_memory));
-      return false;
-    }
+    if (accept(record, drain_)) return true;
+    fail(std::make_error_code(std::errc::not_enough_memory));
+    return false;
   }
 
   void resolve(send_record& record) {
@@ -541,8 +574,10 @@ class outbox {
   }
 
   void finish_flushes() {
-    while (!flushes_.empty() && static_cast<flush_record&>(*flushes_.first()).target_ <= written_total_) {
-      outbox_waiter& flush = *flushes_.first();
+    while (!flushes_.empty()) {
+      flush_record& flush = static_cast<flush_record&>(*flushes_.first());
+      const std::uint64_t came_later = accepted_total_ - flush.target_;
+      if (pending() > came_later) return;
       flushes_.remove(flush);
       finish(flush, {});
     }
@@ -563,7 +598,7 @@ class outbox {
   }
 
   void drop_now(std::error_code error) {
-    written_total_ = accepted_total_;
+    if (pending() != 0) lost_.store(true, std::memory_order_relaxed);
     drain_.release();
     fill_.release();
     while (!queue_.empty()) {
@@ -609,7 +644,8 @@ class outbox {
       fill_.release();
     }
     bool await = false;
-    if (work && drainer_ == drainer::none && !writing_ && (corks_ == 0 || !queue_.empty() || !drain_.empty())) {
+    const bool corked = corks_ != 0 && queue_.empty() && drain_.empty();
+    if (work && drainer_ == drainer::none && !writing_ && !corked) {
       if (threads_ != nullptr) {
         threads_->wake();  // finds no drainer and takes over
       } else {
@@ -647,8 +683,9 @@ class outbox {
   outbox_list flushes_;    ///< of flush_record
   outbox_list completed_;  ///< finished asynchronous ones, on their way to complete()
   thread_wait* threads_ = nullptr;
-  std::uint64_t accepted_total_ = 0;
+  std::uint64_t accepted_total_ = 0;  ///< bytes that were appended to fill_
   std::uint64_t written_total_ = 0;
+  std::atomic<bool> lost_{false};
   std::error_code stop_{};         ///< what further sends fail with
   std::error_code write_error_{};  ///< what the transport failed with
   std::size_t corks_ = 0;

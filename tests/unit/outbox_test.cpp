@@ -1,0 +1,1280 @@
+// SPDX-License-Identifier: MIT
+//
+// The outbox against a scripted transport: every byte that is written, and every completion, is the test's to say.
+
+#include <gtcp/detail/outbox.hpp>
+#include <gtcp/detail/time_limit.hpp>
+
+#include "support/conn_pair.hpp"
+#include "support/poll_until.hpp"
+#include "support/scripted_sink.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <deque>
+#include <future>
+#include <latch>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using gtcp::Errc;
+using gtcp::detail::flush_record;
+using gtcp::detail::no_deadline;
+using gtcp::detail::outbox;
+using gtcp::detail::send_outcome;
+using gtcp::detail::send_record;
+using gtcp::detail::thread_wait;
+using gtcp::detail::wait_direction;
+using gtcp_test::comes;
+using gtcp_test::fail_count;
+using gtcp_test::framed;
+using gtcp_test::pattern;
+using gtcp_test::poll_until;
+using gtcp_test::write_step;
+
+const std::error_code no_memory_for_it(static_cast<int>(std::errc::no_buffer_space),
+                                       asio::error::get_system_category());
+
+class fake_host final : public gtcp::detail::outbox_host {
+ public:
+  std::atomic<int> awaits{0};
+  std::atomic<int> drained{0};
+  std::atomic<int> left{0};
+  std::atomic<std::thread::id> left_by{};
+  std::atomic<wait_direction> direction{wait_direction::none};
+  std::atomic<bool> awaiting{false};
+
+  void await_writable(wait_direction wanted) override {
+    direction = wanted;
+    ++awaits;
+    awaiting = true;
+  }
+  void on_outbox_drained() override { ++drained; }
+  void on_descriptor_left() override {
+    left_by = std::this_thread::get_id();
+    ++left;
+  }
+};
+
+/// An asynchronous sender. Counts how often it was told its result.
+class sender final : public send_record {
+ public:
+  explicit sender(std::string payload_bytes, std::size_t header_size = 2) : bytes_(std::move(payload_bytes)) {
+    header = gtcp::detail::make_pkg_header({.header_size = header_size, .max_data_size = 0x7FFFFFFF}, bytes_.size());
+    payload = asio::buffer(bytes_);
+    id = next_id_.fetch_add(1) + 1;
+  }
+  ~sender() = default;
+
+  sender& directly() {
+    direct = true;
+    return *this;
+  }
+
+  send_outcome go(outbox& out, bool may_wait = true) {
+    const send_outcome outcome = out.send(*this, may_wait);
+    if (outcome == send_outcome::done) ++results_;
+    return outcome;
+  }
+
+  int results() const { return results_; }
+  int deadline_changes() const { return deadline_changes_; }
+  std::string wire() const { return framed(bytes_, header.size); }
+
+  bool finished() override { return true; }
+  void complete() override { ++results_; }
+  void deadline_changed() override { ++deadline_changes_; }
+
+ private:
+  inline static std::atomic<std::uint64_t> next_id_{0};
+  const std::string bytes_;
+  std::atomic<int> results_{0};
+  int deadline_changes_ = 0;
+};
+
+class flusher final : public flush_record {
+ public:
+  flusher() { id = std::uint64_t{1} << 40; }
+  ~flusher() = default;
+
+  send_outcome go(outbox& out) {
+    const send_outcome outcome = out.flush(*this);
+    if (outcome == send_outcome::done) ++results_;
+    return outcome;
+  }
+  int results() const { return results_; }
+
+  bool finished() override { return true; }
+  void complete() override { ++results_; }
+  void deadline_changed() override {}
+
+ private:
+  std::atomic<int> results_{0};
+};
+
+/// What a blocked thread waits with.
+template <class Record>
+struct thread_record final : Record {
+  thread_wait self;
+  bool finished() override {
+    self.wake();
+    return false;
+  }
+  void complete() override {}
+  void deadline_changed() override { self.wake(); }
+};
+
+/// Sends in the calling thread, as a connection does. A moment in the past is a timeout of zero.
+std::error_code send_blocking(outbox& out, const sender& what, gtcp::detail::clock::time_point until = no_deadline) {
+  thread_record<send_record> record;
+  record.header = what.header;
+  record.payload = what.payload;
+  record.direct = what.direct;
+  if (out.send(record, true, &record.self) == send_outcome::waiting)
+    out.wait(record, record.self, [&] { return until; });
+  return record.error;
+}
+
+std::error_code flush_blocking(outbox& out, gtcp::detail::clock::time_point until = no_deadline) {
+  thread_record<flush_record> record;
+  if (out.flush(record, &record.self) == send_outcome::waiting) out.wait(record, record.self, [&] { return until; });
+  return record.error;
+}
+
+const gtcp::detail::clock::time_point already = gtcp::detail::clock::time_point::min();
+
+class Outbox : public testing::Test {
+ protected:
+  Outbox() { door.close(); }
+  ~Outbox() override { EXPECT_FALSE(sink.overlapped()) << "two writers at once"; }
+
+  outbox& make(std::size_t limit = 256 * 1024) {
+    out_ = std::make_unique<outbox>(sink, door.descriptor(), host, limit);
+    return *out_;
+  }
+
+  /// Lets the io thread of the host find the transport writable, until nothing waits for that any more.
+  void make_writable() {
+    while (host.awaiting.exchange(false)) out_->on_writable();
+  }
+  /// Once.
+  void make_writable_once() {
+    ASSERT_TRUE(host.awaiting.exchange(false)) << "nobody waits";
+    out_->on_writable();
+  }
+
+  /// Leaves one byte of a first package pending, so that what comes after it has to wait.
+  void block() {
+    sink.on_writes({write_step::takes(first_wire.size() - 1)}, write_step::blocks());
+    ASSERT_EQ(first.go(*out_), send_outcome::done);
+    ASSERT_EQ(out_->pending_bytes(), 1u);
+  }
+  void unblock() { sink.on_writes({}); }
+
+  gtcp_test::scripted_sink sink;
+  gtcp_test::gate door;
+  fake_host host;
+  sender first{"f"};
+  const std::string first_wire = framed("f");
+
+ private:
+  std::unique_ptr<outbox> out_;
+};
+
+// ---- Straight out
+
+TEST_F(Outbox, WritesAPackageStraightFromItsSendersMemory) {
+  outbox& out = make();
+  sender one("hello");
+  EXPECT_EQ(one.go(out), send_outcome::done);
+  EXPECT_FALSE(one.error);
+  EXPECT_EQ(sink.written(), framed("hello"));
+  ASSERT_EQ(sink.writes(), 1u);
+  ASSERT_EQ(sink.parts(0).size(), 2u);
+  EXPECT_EQ(sink.parts(0)[1].data, one.payload.data());
+  EXPECT_EQ(host.awaits, 0);
+}
+
+TEST_F(Outbox, WritesRawBytesWithoutAHeader) {
+  outbox& out = make();
+  sender raw("raw bytes", 0);
+  EXPECT_EQ(raw.go(out), send_outcome::done);
+  EXPECT_EQ(sink.written(), "raw bytes");
+  ASSERT_EQ(sink.parts(0).size(), 1u);
+}
+
+TEST_F(Outbox, WritesAnEmptyPackageAndNothingAtAll) {
+  outbox& out = make();
+  sender empty("");
+  sender nothing("", 0);
+  EXPECT_EQ(empty.go(out), send_outcome::done);
+  EXPECT_EQ(nothing.go(out), send_outcome::done);
+  EXPECT_EQ(sink.written(), framed(""));
+  sender direct("", 0);
+  direct.directly().go(out);
+  EXPECT_EQ(direct.results(), 1);
+}
+
+TEST_F(Outbox, KeepsTheRestOfAPartialWriteOfEverySize) {
+  const std::string wire = framed("0123456789");
+  for (std::size_t taken = 0; taken < wire.size(); ++taken) {
+    gtcp_test::scripted_sink pieces;
+    fake_host io;
+    outbox out(pieces, door.descriptor(), io, 1000);
+    pieces.on_writes({write_step::takes(taken)});
+    auto one = std::make_unique<sender>("0123456789");
+    ASSERT_EQ(one->go(out), send_outcome::done) << taken;
+    EXPECT_FALSE(one->error);
+    one.reset();  // what is left was copied
+    EXPECT_EQ(out.pending_bytes(), wire.size() - taken);
+    EXPECT_EQ(io.awaits, 1);
+    sender next("next");
+    EXPECT_EQ(next.go(out), send_outcome::done);
+    out.on_writable();
+    EXPECT_EQ(pieces.written(), wire + framed("next")) << taken;
+    EXPECT_EQ(out.pending_bytes(), 0u);
+    EXPECT_EQ(io.awaits, io.awaiting ? 1 : 0);
+  }
+}
+
+TEST_F(Outbox, DribblesOutByteByByte) {
+  outbox& out = make();
+  sink.on_writes({}, write_step::takes(1));
+  std::deque<sender> senders;
+  std::string wire;
+  for (int i = 0; i < 40; ++i) {
+    sender& one = senders.emplace_back(pattern(static_cast<std::size_t>(i), static_cast<unsigned>(i)));
+    if (i % 3 == 1) one.directly();
+    wire += one.wire();
+    one.go(out);
+  }
+  make_writable();
+  EXPECT_EQ(sink.written(), wire);
+  for (const sender& one : senders) {
+    EXPECT_EQ(one.results(), 1);
+    EXPECT_FALSE(one.error);
+  }
+}
+
+TEST_F(Outbox, WaitsForWhatTheTransportAsksFor) {
+  outbox& out = make();
+  sink.on_writes({write_step::blocks(wait_direction::read)});
+  sender one("one");
+  one.go(out);
+  EXPECT_EQ(host.direction, wait_direction::read);
+  sink.on_writes({write_step::blocks(wait_direction::both)});
+  make_writable_once();
+  EXPECT_EQ(host.direction, wait_direction::both);
+}
+
+TEST_F(Outbox, WaitsAnewWhenTheTransportAsksForSomethingElse) {
+  outbox& out = make();
+  sink.on_writes({write_step::blocks(wait_direction::read), write_step::blocks(wait_direction::write)});
+  sender one("one");
+  one.go(out);
+  sender two("two");
+  two.go(out);  // finds that it could be written now
+  EXPECT_EQ(host.awaits, 2);
+  EXPECT_EQ(host.direction, wait_direction::write);
+}
+
+TEST_F(Outbox, PutsBehindEachOtherWhatComesDuringAWrite) {
+  outbox& out = make();
+  sender two("two");
+  sender three("three");
+  sink.on_writes({write_step::everything().with([&] {
+    EXPECT_EQ(two.go(out), send_outcome::done);
+    EXPECT_EQ(three.go(out), send_outcome::done);
+  })});
+  sender one("one");
+  one.go(out);
+  EXPECT_EQ(sink.written(), framed("one") + framed("two") + framed("three"));
+  EXPECT_EQ(sink.writes(), 2u) << "together";
+}
+
+TEST_F(Outbox, PutsTheRestBeforeWhatCameDuringTheWrite) {
+  outbox& out = make();
+  sender two("two");
+  sink.on_writes({write_step::takes(4).with([&] { EXPECT_EQ(two.go(out), send_outcome::done); })});
+  sender one("one");
+  one.go(out);
+  make_writable();
+  EXPECT_EQ(sink.written(), framed("one") + framed("two"));
+}
+
+// ---- Room
+
+TEST_F(Outbox, LimitsWhatWaitsStrictlyInBytesAndWholePackages) {
+  constexpr std::size_t limit = 100;
+  outbox& out = make(limit);
+  block();  // one byte
+  sender most(pattern(limit - 1 - 2));
+  sender byte_too_many(pattern(limit - 1 - 2 + 1));
+  EXPECT_EQ(byte_too_many.go(out, false), send_outcome::refused);
+  EXPECT_EQ(out.pending_bytes(), 1u) << "nothing of a refused package is taken";
+  EXPECT_EQ(most.go(out, false), send_outcome::done);
+  EXPECT_EQ(out.pending_bytes(), limit);
+  sender smallest("", 0);
+  sender small("", 1);
+  EXPECT_EQ(small.go(out, false), send_outcome::refused);
+  EXPECT_EQ(small.go(out), send_outcome::waiting);
+  EXPECT_EQ(small.results(), 0);
+  unblock();
+  make_writable();
+  EXPECT_EQ(sink.written(), first_wire + most.wire() + small.wire());
+  EXPECT_EQ(small.results(), 1);
+}
+
+TEST_F(Outbox, AcceptsOnePackageOverTheLimitWhenNothingElseWaits) {
+  outbox& out = make(10);
+  sink.on_writes({write_step::blocks()}, write_step::blocks());
+  sender large(pattern(50));
+  EXPECT_EQ(large.go(out, false), send_outcome::done);
+  EXPECT_EQ(out.pending_bytes(), 52u);
+  sender next("n");
+  EXPECT_EQ(next.go(out, false), send_outcome::refused);
+  unblock();
+  make_writable();
+  EXPECT_EQ(next.go(out, false), send_outcome::done);
+  EXPECT_EQ(sink.written(), large.wire() + next.wire());
+}
+
+TEST_F(Outbox, NobodyPassesAWaitingAsynchronousSend) {
+  outbox& out = make(100);
+  block();
+  sender large(pattern(99));
+  sender small("s");
+  EXPECT_EQ(large.go(out), send_outcome::waiting);
+  EXPECT_EQ(small.go(out, false), send_outcome::refused) << "there would be room, but not its turn";
+  EXPECT_EQ(small.go(out), send_outcome::waiting);
+  unblock();
+  make_writable();
+  EXPECT_EQ(sink.written(), first_wire + large.wire() + small.wire());
+}
+
+TEST_F(Outbox, WakesWaitingSendersWhenHalfIsFree) {
+  outbox& out = make(100);
+  sink.on_writes({write_step::blocks()}, write_step::blocks());
+  sender most(pattern(98));
+  most.go(out);
+  sender waiting(pattern(10));
+  EXPECT_EQ(waiting.go(out), send_outcome::waiting);
+  sink.on_writes({write_step::takes(40)}, write_step::blocks());
+  make_writable_once();
+  EXPECT_EQ(waiting.results(), 0) << "60 of 100 are taken";
+  sink.on_writes({write_step::takes(10)}, write_step::blocks());
+  make_writable_once();
+  make_writable_once();
+  EXPECT_EQ(waiting.results(), 1) << "50 of 100";
+  EXPECT_EQ(out.pending_bytes(), 50u + 12u);
+}
+
+TEST_F(Outbox, ServesThreadsAndAsynchronousSendersInTheOrderInWhichTheyCame) {
+  outbox& out = make(64);
+  block();
+  sender filler(pattern(61));
+  ASSERT_EQ(filler.go(out), send_outcome::done);
+  std::deque<sender> senders;
+  std::vector<std::thread> threads;
+  std::string wire = first_wire + filler.wire();
+  for (int i = 0; i < 12; ++i) {
+    sender& one = senders.emplace_back(pattern(static_cast<std::size_t>(10 + i), static_cast<unsigned>(i)));
+    wire += one.wire();
+    if (i % 2 == 0) {
+      ASSERT_EQ(one.go(out), send_outcome::waiting);
+      continue;
+    }
+    // The thread is in the queue when a send behind it has to wait for it.
+    std::latch queued(1);
+    threads.emplace_back([&out, &one, &queued] {
+      thread_record<send_record> record;
+      record.header = one.header;
+      record.payload = one.payload;
+      EXPECT_EQ(out.send(record, true, &record.self), send_outcome::waiting);
+      queued.count_down();
+      out.wait(record, record.self, [] { return no_deadline; });
+      EXPECT_FALSE(record.error);
+    });
+    queued.wait();
+  }
+  unblock();
+  door.open();
+  make_writable();
+  for (std::thread& thread : threads) thread.join();
+  make_writable();
+  EXPECT_EQ(sink.written(), wire);
+  for (int i = 0; i < 12; i += 2) EXPECT_EQ(senders[static_cast<std::size_t>(i)].results(), 1);
+}
+
+// ---- Large payloads
+
+TEST_F(Outbox, NeverCopiesALargePayloadWhileItsSenderWaits) {
+  outbox& out = make();
+  block();
+  sender large(pattern(outbox::borrow_from));
+  EXPECT_EQ(large.go(out), send_outcome::waiting);
+  EXPECT_EQ(out.pending_bytes(), 1u);
+  const char* const begin = static_cast<const char*>(large.payload.data());
+  sink.on_writes({write_step::takes(1 + 2 + 1000), write_step::takes(5000), write_step::everything()});
+  const std::size_t before = sink.writes();
+  make_writable();
+  ASSERT_EQ(sink.writes(), before + 3);
+  EXPECT_EQ(sink.parts(before).back().data, begin);
+  EXPECT_EQ(sink.parts(before + 1).back().data, begin + 1000);
+  EXPECT_EQ(sink.parts(before + 2).back().data, begin + 6000);
+  EXPECT_EQ(large.results(), 1);
+  EXPECT_EQ(sink.written(), first_wire + large.wire());
+}
+
+TEST_F(Outbox, DoesNotCopyALargePayloadOfATrySendThatGoesOutWhole) {
+  outbox& out = make();
+  sender large(pattern(100'000), 4);
+  EXPECT_EQ(large.go(out, false), send_outcome::done);
+  EXPECT_EQ(sink.parts(0)[1].data, large.payload.data());
+}
+
+TEST_F(Outbox, GathersMoreSendersThanOneWriteTakes) {
+  outbox& out = make();
+  block();
+  std::deque<sender> senders;
+  std::string wire = first_wire;
+  for (unsigned i = 0; i < 150; ++i) {
+    sender& one = senders.emplace_back("package " + std::to_string(i));
+    wire += one.wire();
+    EXPECT_EQ(one.directly().go(out), send_outcome::waiting);
+  }
+  unblock();
+  make_writable();
+  EXPECT_EQ(sink.written(), wire);
+  for (const sender& one : senders) EXPECT_EQ(one.results(), 1);
+}
+
+// ---- Giving up
+
+TEST_F(Outbox, WithdrawsASendOfWhichNoByteIsOut) {
+  outbox& out = make(10);
+  block();
+  sender small(pattern(12));
+  sender large(pattern(20'000));
+  sender direct("direct");
+  sender stays("stays");
+  small.go(out);
+  large.go(out);
+  direct.directly().go(out);
+  stays.go(out);
+  out.stop(small.id, Errc::Timeout);
+  out.stop(large.id, asio::error::operation_aborted);
+  out.stop(direct.id, Errc::Timeout);
+  EXPECT_EQ(small.error, Errc::Timeout);
+  EXPECT_EQ(large.error, asio::error::operation_aborted);
+  EXPECT_EQ(direct.error, Errc::Timeout);
+  unblock();
+  make_writable();
+  EXPECT_EQ(sink.written(), first_wire + stays.wire());
+  for (const sender* one : {&small, &large, &direct, &stays}) EXPECT_EQ(one->results(), 1);
+}
+
+TEST_F(Outbox, SendsTheRestOfAPackageWhoseSenderGaveUpBeforeAnythingElse) {
+  for (const bool direct : {false, true}) {
+    const std::string bytes = pattern(direct ? 30 : 20'000);
+    for (std::size_t taken = 1; taken < bytes.size() + 2; taken += taken < 40 ? 1 : 3333) {
+      gtcp_test::scripted_sink pieces;
+      fake_host io;
+      outbox out(pieces, door.descriptor(), io, 100);
+      pieces.on_writes({write_step::takes(taken)}, write_step::blocks());
+      auto one = std::make_unique<sender>(bytes);
+      one->direct = direct;
+      ASSERT_EQ(one->go(out), send_outcome::waiting);
+      sender next("next");
+      next.go(out);
+      EXPECT_EQ(out.pending_bytes(), 0u);
+      out.stop(one->id, Errc::Timeout);
+      EXPECT_EQ(one->results(), 1);
+      EXPECT_EQ(one->error, direct ? make_error_code(Errc::TimeoutPartlySent) : std::error_code()) << taken;
+      one.reset();
+      pieces.on_writes({}, write_step::takes(7777));
+      while (io.awaiting.exchange(false)) out.on_writable();
+      EXPECT_EQ(pieces.written(), framed(bytes) + framed("next")) << taken;
+      EXPECT_EQ(next.results(), 1);
+    }
+  }
+}
+
+TEST_F(Outbox, AnswersToTheSenderThatGivesUpDuringAWriteWhatTheWriteDid) {
+  const std::string bytes = pattern(30);
+  for (const bool direct : {false, true}) {
+    for (std::size_t taken = 0; taken <= bytes.size() + 2; ++taken) {
+      gtcp_test::scripted_sink pieces;
+      fake_host io;
+      outbox out(pieces, door.descriptor(), io, 20);
+      pieces.on_writes({write_step::blocks()}, write_step::blocks());
+      sender before(pattern(20, 9));
+      before.go(out);
+      sender one(bytes);
+      one.direct = direct;
+      ASSERT_EQ(one.go(out), send_outcome::waiting);
+      sender next("next");
+      next.directly().go(out);
+      pieces.on_writes({write_step::takes(before.wire().size() + taken).with([&] {
+                         out.stop(one.id, Errc::Timeout);
+                         EXPECT_EQ(one.results(), 0) << "its memory is being written";
+                       })},
+                       write_step::blocks());
+      io.awaiting = false;
+      out.on_writable();
+      ASSERT_EQ(one.results(), 1);
+      const bool out_whole = taken == bytes.size() + 2;
+      if (taken == 0)
+        EXPECT_EQ(one.error, Errc::Timeout);
+      else if (direct && !out_whole)
+        EXPECT_EQ(one.error, Errc::TimeoutPartlySent);
+      else
+        EXPECT_FALSE(one.error);
+      pieces.on_writes({});
+      while (io.awaiting.exchange(false)) out.on_writable();
+      EXPECT_EQ(pieces.written(), before.wire() + (taken == 0 ? std::string() : one.wire()) + next.wire()) << taken;
+      EXPECT_EQ(next.results(), 1);
+    }
+  }
+}
+
+TEST_F(Outbox, AThreadThatGivesUpDuringAWriteWaitsForItsEnd) {
+  outbox& out = make();
+  block();
+  sender one(pattern(20'000));
+  std::latch in_write(1);
+  std::latch may_end(1);
+  std::atomic<bool> returned{false};
+  std::atomic<bool> expired{false};
+  thread_record<send_record> record;
+  record.header = one.header;
+  record.payload = one.payload;
+  ASSERT_EQ(out.send(record, true, &record.self), send_outcome::waiting);
+  sink.on_writes({write_step::takes(1 + 100).with([&] {
+                   in_write.count_down();
+                   may_end.wait();
+                 })},
+                 write_step::blocks());
+  std::thread io([&] { make_writable_once(); });
+  in_write.wait();
+  std::thread waiter([&] {
+    out.wait(record, record.self, [&] {
+      expired = true;
+      return already;
+    });
+    returned = true;
+  });
+  EXPECT_TRUE(poll_until([&] { return expired.load(); }));
+  EXPECT_FALSE(returned);
+  may_end.count_down();
+  waiter.join();
+  io.join();
+  EXPECT_FALSE(record.error) << "its first byte is out, so it is done";
+  EXPECT_EQ(out.pending_bytes(), one.wire().size() - 100);
+  unblock();
+  make_writable();
+  EXPECT_EQ(sink.written(), first_wire + one.wire());
+}
+
+TEST_F(Outbox, AThreadWithATimeoutOfZeroTriesOnce) {
+  outbox& out = make(10);
+  EXPECT_FALSE(send_blocking(out, sender("out"), already));
+  EXPECT_EQ(sink.written(), framed("out"));
+  block();
+  EXPECT_EQ(send_blocking(out, sender(pattern(11)), already), Errc::Timeout);
+  EXPECT_EQ(send_blocking(out, sender(pattern(50'000)), already), Errc::Timeout);
+  EXPECT_EQ(flush_blocking(out, already), Errc::Timeout);
+  unblock();
+  make_writable();
+  EXPECT_EQ(sink.written(), framed("out") + first_wire);
+}
+
+TEST_F(Outbox, IgnoresAStopForWhatIsNotThere) {
+  outbox& out = make();
+  out.stop(4711, Errc::Timeout);
+  block();
+  sender waiting(pattern(20'000));
+  waiting.go(out);
+  out.stop(waiting.id + 1, Errc::Timeout);
+  EXPECT_EQ(waiting.results(), 0);
+  unblock();
+  make_writable();
+  out.stop(waiting.id, Errc::Timeout);
+  EXPECT_EQ(waiting.results(), 1);
+}
+
+TEST_F(Outbox, AsksAQueuedSenderForItsDeadlineSoThatNoneCanPassUnseen) {
+  outbox& out = make(10);
+  sender straight("x");
+  straight.go(out);
+  EXPECT_EQ(straight.deadline_changes(), 0) << "needs none";
+  block();
+  sender waiting(pattern(20));
+  waiting.go(out);
+  EXPECT_EQ(waiting.deadline_changes(), 1);
+  out.deadline_changed();
+  EXPECT_EQ(waiting.deadline_changes(), 2);
+  out.stop(waiting.id, Errc::Timeout);
+  EXPECT_EQ(waiting.results(), 1);
+}
+
+// ---- Direct
+
+TEST_F(Outbox, ADirectSendIsDoneWhenItIsWithTheSystem) {
+  outbox& out = make();
+  sender one("direct");
+  EXPECT_EQ(one.directly().go(out), send_outcome::waiting);
+  EXPECT_EQ(one.results(), 1);
+  sink.on_writes({write_step::takes(3)}, write_step::blocks());
+  sender two("direct too");
+  two.directly().go(out);
+  EXPECT_EQ(two.results(), 0);
+  unblock();
+  make_writable();
+  EXPECT_EQ(two.results(), 1);
+  EXPECT_EQ(sink.written(), one.wire() + two.wire());
+}
+
+TEST_F(Outbox, ADirectSendByAThreadReturnsWhenItIsWithTheSystem) {
+  outbox& out = make();
+  EXPECT_FALSE(send_blocking(out, sender("one").directly()));
+  EXPECT_EQ(sink.written(), framed("one"));
+  sink.on_writes({write_step::blocks()});
+  std::thread thread([&] { EXPECT_FALSE(send_blocking(out, sender("two").directly())); });
+  ASSERT_TRUE(poll_until([&] { return sink.writes() == 2; }));
+  door.open();
+  thread.join();
+  EXPECT_EQ(sink.written(), framed("one") + framed("two"));
+}
+
+// ---- Flush
+
+TEST_F(Outbox, FlushIsDoneAtOnceWhenNothingWaits) {
+  outbox& out = make();
+  flusher flush;
+  EXPECT_EQ(flush.go(out), send_outcome::done);
+  EXPECT_FALSE(flush.error);
+}
+
+TEST_F(Outbox, FlushWaitsForWhatWasAcceptedBeforeItAndNotForMore) {
+  outbox& out = make();
+  block();
+  sender before("before");
+  before.go(out);
+  flusher flush;
+  EXPECT_EQ(flush.go(out), send_outcome::waiting);
+  sender after("after");
+  after.go(out);
+  sink.on_writes({write_step::takes(1), write_step::takes(before.wire().size() - 1)}, write_step::blocks());
+  make_writable_once();
+  EXPECT_EQ(flush.results(), 0);
+  sink.on_writes({write_step::takes(1)}, write_step::blocks());
+  make_writable_once();
+  EXPECT_EQ(flush.results(), 1);
+  EXPECT_FALSE(flush.error);
+  EXPECT_EQ(sink.written(), first_wire + before.wire());
+}
+
+TEST_F(Outbox, FlushWaitsForItsOwnPackageAlsoWhenARestIsPutBeforeIt) {
+  outbox& out = make();
+  sender mine("mine");
+  flusher flush;
+  sink.on_writes({write_step::takes(3).with([&] {
+                   mine.go(out);
+                   flush.go(out);
+                 })},
+                 write_step::blocks());
+  sender other("other's package");
+  other.go(out);
+  ASSERT_EQ(flush.results(), 0);
+  sink.on_writes({write_step::takes(other.wire().size() - 3)}, write_step::blocks());
+  make_writable_once();
+  EXPECT_EQ(flush.results(), 0) << "mine is not out";
+  unblock();
+  make_writable();
+  EXPECT_EQ(flush.results(), 1);
+  EXPECT_EQ(sink.written(), other.wire() + mine.wire());
+}
+
+TEST_F(Outbox, FlushDuringAStraightWriteOfSomebodyElseEnds) {
+  outbox& out = make();
+  flusher flush;
+  sink.on_writes({write_step::everything().with([&] { flush.go(out); })});
+  sender one("one");
+  one.go(out);
+  make_writable();
+  EXPECT_EQ(flush.results(), 1);
+}
+
+TEST_F(Outbox, FlushByAThreadDuringAStraightWriteOfSomebodyElseEnds) {
+  outbox& out = make();
+  door.open();
+  std::latch in_write(1);
+  std::latch may_end(1);
+  sink.on_writes({write_step::everything().with([&] {
+    in_write.count_down();
+    may_end.wait();
+  })});
+  std::thread other([&] { sender("one").go(out); });
+  in_write.wait();
+  std::future<std::error_code> flushed = std::async(std::launch::async, [&] { return flush_blocking(out); });
+  may_end.count_down();
+  other.join();
+  ASSERT_TRUE(comes(flushed));
+  EXPECT_FALSE(flushed.get());
+}
+
+TEST_F(Outbox, FlushCanBeStopped) {
+  outbox& out = make();
+  block();
+  flusher flush;
+  flush.go(out);
+  out.stop(flush.id, asio::error::operation_aborted);
+  EXPECT_EQ(flush.results(), 1);
+  EXPECT_EQ(flush.error, asio::error::operation_aborted);
+  unblock();
+  make_writable();
+  EXPECT_EQ(sink.written(), first_wire);
+}
+
+TEST_F(Outbox, FlushSaysWhyTheBytesWillNotGoOut) {
+  outbox& out = make();
+  block();
+  flusher flush;
+  flush.go(out);
+  sink.on_writes({write_step::fails(asio::error::broken_pipe)});
+  make_writable();
+  EXPECT_EQ(flush.error, asio::error::broken_pipe);
+  flusher later;
+  EXPECT_EQ(later.go(out), send_outcome::done);
+  EXPECT_EQ(later.error, asio::error::broken_pipe);
+}
+
+TEST_F(Outbox, ABlockedFlushDrainsByItselfWhereNoIoThreadDoes) {
+  outbox& out = make();
+  block();
+  std::future<std::error_code> flushed = std::async(std::launch::async, [&] { return flush_blocking(out); });
+  unblock();
+  door.open();  // the host never calls on_writable
+  ASSERT_TRUE(comes(flushed));
+  EXPECT_FALSE(flushed.get());
+  EXPECT_EQ(sink.written(), first_wire);
+}
+
+// ---- Cork
+
+TEST_F(Outbox, ACorkHoldsSmallPackagesBackUntilItsEnd) {
+  outbox& out = make();
+  out.cork();
+  out.cork();
+  sender one("one");
+  sender two("two");
+  EXPECT_EQ(one.go(out), send_outcome::done);
+  EXPECT_EQ(two.go(out, false), send_outcome::done);
+  out.uncork();
+  EXPECT_EQ(sink.writes(), 0u);
+  EXPECT_EQ(host.awaits, 0) << "nobody is to send it";
+  out.uncork();
+  EXPECT_EQ(sink.writes(), 1u);
+  EXPECT_EQ(sink.written(), one.wire() + two.wire());
+  out.uncork();  // one too many does no harm
+  sender three("three");
+  three.go(out);
+  EXPECT_EQ(sink.writes(), 2u);
+}
+
+TEST_F(Outbox, ACorkLetsGoAtItsLimitAndWhenTheOutboxIsFull) {
+  outbox& out = make(outbox::cork_limit + 6000);
+  out.cork();
+  std::deque<sender> senders;
+  std::size_t held = 0;
+  while (sink.writes() == 0) {
+    sender& one = senders.emplace_back(pattern(5000));
+    held += one.wire().size();
+    ASSERT_EQ(one.go(out), send_outcome::done);
+  }
+  EXPECT_GE(held, outbox::cork_limit);
+  EXPECT_LT(held, outbox::cork_limit + 5002);
+  EXPECT_EQ(sink.written().size(), held);
+
+  gtcp_test::scripted_sink other_sink;
+  outbox small(other_sink, door.descriptor(), host, 20);
+  small.cork();
+  sender ten(pattern(10));
+  sender eleven(pattern(11));
+  ten.go(small);
+  EXPECT_EQ(eleven.go(small), send_outcome::waiting);
+  EXPECT_EQ(eleven.results(), 1);
+  EXPECT_EQ(other_sink.written(), ten.wire() + eleven.wire());
+}
+
+TEST_F(Outbox, ACorkLetsGoBeforeWaitingForInputAndForAFlush) {
+  outbox& out = make();
+  out.cork();
+  out.flush_corked();
+  EXPECT_EQ(sink.writes(), 0u);
+  sender one("one");
+  one.go(out);
+  out.flush_corked();
+  EXPECT_EQ(sink.written(), one.wire());
+  sender two("two");
+  two.go(out);
+  flusher flush;
+  flush.go(out);
+  EXPECT_EQ(flush.results(), 1);
+  EXPECT_EQ(sink.written(), one.wire() + two.wire());
+  sender refused(pattern(300 * 1024), 4);
+  sender three("three");
+  three.go(out);
+  EXPECT_EQ(refused.go(out, false), send_outcome::refused);
+  EXPECT_EQ(out.pending_bytes(), 0u) << "what a cork holds back does not keep the room";
+}
+
+TEST_F(Outbox, WhatIsCorkedLeavesWhenSendingEnds) {
+  outbox& out = make();
+  out.cork();
+  sender one("one");
+  one.go(out);
+  out.end(asio::error::shut_down, true);
+  EXPECT_EQ(sink.written(), one.wire());
+  EXPECT_EQ(host.drained, 1);
+}
+
+// ---- The end
+
+TEST_F(Outbox, EndFailsWhoWaitsAndSendsWhatWasAccepted) {
+  outbox& out = make(100);
+  block();
+  sender accepted("accepted");
+  sender partly(pattern(20'000));
+  sender waiting(pattern(200));
+  flusher flush;
+  accepted.go(out);
+  partly.go(out);
+  waiting.go(out);
+  flush.go(out);
+  sink.on_writes({write_step::takes(1), write_step::takes(accepted.wire().size() + 10)}, write_step::blocks());
+  make_writable_once();
+  ASSERT_EQ(out.pending_bytes(), 0u);
+  flusher second;
+  second.go(out);
+
+  out.end(Errc::Closed, false);
+  EXPECT_EQ(waiting.results(), 1);
+  EXPECT_EQ(waiting.error, Errc::Closed);
+  EXPECT_EQ(partly.results(), 1);
+  EXPECT_FALSE(partly.error) << "its first byte is out, so it goes out whole";
+  EXPECT_EQ(host.drained, 0);
+  sender late("late");
+  EXPECT_EQ(late.go(out), send_outcome::done);
+  EXPECT_EQ(late.error, Errc::Closed);
+  unblock();
+  make_writable();
+  EXPECT_EQ(host.drained, 1);
+  EXPECT_EQ(sink.written(), first_wire + accepted.wire() + partly.wire());
+  EXPECT_TRUE(out.all_sent());
+}
+
+TEST_F(Outbox, EndDuringAWriteDrainsWhenTheWriteIsOver) {
+  for (const std::size_t taken : {std::size_t{0}, std::size_t{3}, std::size_t{1000}}) {
+    gtcp_test::scripted_sink pieces;
+    fake_host io;
+    outbox out(pieces, door.descriptor(), io, 100);
+    pieces.on_writes({write_step::takes(taken).with([&] {
+      out.end(Errc::Closed, false);
+      EXPECT_EQ(io.drained, 0);
+    })});
+    sender one("package");
+    EXPECT_EQ(one.go(out), send_outcome::done);
+    EXPECT_FALSE(one.error);
+    while (io.awaiting.exchange(false)) out.on_writable();
+    EXPECT_EQ(io.drained, 1) << taken;
+    EXPECT_EQ(pieces.written(), one.wire());
+  }
+}
+
+TEST_F(Outbox, EndOfSendingOnlyComesBehindWhoWaits) {
+  outbox& out = make(10);
+  block();
+  sender waiting(pattern(200));
+  waiting.go(out);
+  out.end(asio::error::shut_down, true);
+  EXPECT_EQ(waiting.results(), 0);
+  sender late("late");
+  late.go(out);
+  EXPECT_EQ(late.error, asio::error::shut_down);
+  unblock();
+  make_writable();
+  EXPECT_EQ(waiting.results(), 1);
+  EXPECT_FALSE(waiting.error);
+  EXPECT_EQ(host.drained, 1);
+  flusher flush;
+  flush.go(out);
+  EXPECT_FALSE(flush.error) << "everything is with the system";
+  out.end(Errc::Closed, false);
+  sender later("later");
+  later.go(out);
+  EXPECT_EQ(later.error, Errc::Closed);
+  flusher after_close;
+  after_close.go(out);
+  EXPECT_EQ(after_close.error, Errc::Closed);
+}
+
+TEST_F(Outbox, AFlushAfterTheEndIsToldSo) {
+  outbox& out = make();
+  block();
+  out.end(Errc::Closed, false);
+  flusher flush;
+  EXPECT_EQ(flush.go(out), send_outcome::done);
+  EXPECT_EQ(flush.error, Errc::Closed);
+}
+
+TEST_F(Outbox, EndWakesBlockedThreads) {
+  outbox& out = make(10);
+  block();
+  std::vector<std::future<std::error_code>> results;
+  for (int i = 0; i < 3; ++i) {
+    results.push_back(std::async(std::launch::async, [&] { return send_blocking(out, sender(pattern(50))); }));
+    results.push_back(std::async(std::launch::async, [&] { return flush_blocking(out); }));
+  }
+  // One of them has taken the draining over and sits in poll.
+  out.end(Errc::Closed, false);
+  for (auto& result : results) {
+    ASSERT_TRUE(comes(result));
+    EXPECT_EQ(result.get(), Errc::Closed);
+  }
+  unblock();
+  make_writable();
+  EXPECT_EQ(host.drained, 1);
+  EXPECT_EQ(sink.written(), first_wire);
+}
+
+TEST_F(Outbox, DropThrowsAwayWhatIsNotWithTheSystem) {
+  outbox& out = make(100);
+  block();
+  sender accepted("accepted");
+  sender waiting(pattern(200));
+  flusher flush;
+  accepted.go(out);
+  waiting.go(out);
+  flush.go(out);
+  EXPECT_EQ(out.drop(Errc::Closed), 1 + accepted.wire().size());
+  EXPECT_EQ(waiting.error, Errc::Closed);
+  EXPECT_EQ(waiting.results(), 1);
+  EXPECT_EQ(flush.error, Errc::Closed);
+  EXPECT_EQ(flush.results(), 1);
+  EXPECT_EQ(out.pending_bytes(), 0u);
+  EXPECT_FALSE(out.all_sent());
+  unblock();
+  make_writable();
+  EXPECT_EQ(sink.written(), first_wire.substr(0, first_wire.size() - 1));
+  sender late("late");
+  late.go(out);
+  EXPECT_EQ(late.error, Errc::Closed);
+}
+
+TEST_F(Outbox, DropOfNothingLosesNothing) {
+  outbox& out = make();
+  sender one("one");
+  one.go(out);
+  out.drop(Errc::Closed);
+  EXPECT_TRUE(out.all_sent());
+}
+
+TEST_F(Outbox, DropDuringAWriteEndsWhenTheWriteIsOver) {
+  for (const bool queued : {false, true}) {
+    for (const std::size_t taken : {std::size_t{0}, std::size_t{3}, std::size_t{100'000}}) {
+      gtcp_test::scripted_sink pieces;
+      fake_host io;
+      outbox out(pieces, door.descriptor(), io, 100);
+      sender behind("behind");
+      pieces.on_writes({write_step::takes(taken).with([&] {
+        behind.go(out);
+        out.drop(Errc::Closed);
+        out.leave_descriptor();
+        EXPECT_EQ(io.left, 0) << "it is in use";
+      })});
+      sender one(pattern(queued ? 20'000 : 20));
+      one.go(out);
+      EXPECT_EQ(one.results(), 1);
+      EXPECT_EQ(one.error, taken == 100'000 ? std::error_code() : make_error_code(Errc::Closed)) << taken;
+      EXPECT_EQ(behind.results(), 1);
+      EXPECT_EQ(out.pending_bytes(), 0u);
+      EXPECT_EQ(io.left, 1);
+      EXPECT_EQ(pieces.writes(), 1u);
+    }
+  }
+}
+
+TEST_F(Outbox, DropTellsClosedToWhoWaitsBehindAnEndOfSending) {
+  outbox& out = make(10);
+  block();
+  sender waiting(pattern(200));
+  waiting.go(out);
+  out.end(asio::error::shut_down, true);
+  sink.on_writes({write_step::takes(0).with([&] { out.drop(Errc::Closed); })});
+  make_writable_once();
+  EXPECT_EQ(waiting.results(), 1);
+  EXPECT_EQ(waiting.error, Errc::Closed);
+  sender late("late");
+  late.go(out);
+  EXPECT_EQ(late.error, Errc::Closed);
+}
+
+TEST_F(Outbox, LeavesTheDescriptorWhenNoThreadWaitsForItAnyMore) {
+  outbox& out = make();
+  sink.on_writes({}, write_step::blocks());
+  sender one(pattern(20'000));
+  thread_record<send_record> record;
+  record.header = one.header;
+  record.payload = one.payload;
+  ASSERT_EQ(out.send(record, true, &record.self), send_outcome::waiting);
+  std::atomic<bool> asked{false};
+  std::thread thread([&] {
+    out.wait(record, record.self, [&] {
+      asked = true;  // nobody drains, so it takes over and goes to poll, before it lets go of the mutex
+      return no_deadline;
+    });
+    EXPECT_EQ(record.error, Errc::Closed);
+  });
+  const std::thread::id waiting = thread.get_id();
+  ASSERT_TRUE(poll_until([&] { return asked.load(); }));
+  out.leave_descriptor();  // first, so that the thread can't be gone before it is asked for
+  EXPECT_EQ(host.left, 0);
+  out.drop(Errc::Closed);
+  thread.join();
+  EXPECT_EQ(host.left, 1);
+  EXPECT_EQ(host.left_by.load(), waiting) << "not before it was out of poll";
+}
+
+TEST_F(Outbox, AWaitForRoomThatWillNotComeBackIsTakenUpAgain) {
+  outbox& out = make();
+  block();
+  EXPECT_EQ(host.awaits, 1);
+  out.end(Errc::Closed, false);
+  out.forget_await_writable();
+  EXPECT_EQ(host.awaits, 2);
+  unblock();
+  make_writable();
+  EXPECT_EQ(host.drained, 1);
+  out.forget_await_writable();
+  EXPECT_EQ(host.awaits, 2);
+}
+
+// ---- Errors
+
+TEST_F(Outbox, KeepsTheErrorOfAFailedWriteForTheNextSends) {
+  outbox& out = make();
+  sink.on_writes({write_step::fails(asio::error::broken_pipe)});
+  sender one("one");
+  EXPECT_EQ(one.go(out), send_outcome::done);
+  EXPECT_EQ(one.error, asio::error::broken_pipe);
+  sender two("two");
+  two.go(out);
+  EXPECT_EQ(two.error, asio::error::broken_pipe);
+  sender three(pattern(20'000));
+  three.go(out);
+  EXPECT_EQ(three.error, asio::error::broken_pipe);
+  EXPECT_EQ(sink.writes(), 1u);
+  out.end(Errc::Closed, false);
+  EXPECT_EQ(host.drained, 1) << "closing goes on";
+}
+
+TEST_F(Outbox, AFailureAfterClosingEndsClosing) {
+  outbox& out = make();
+  block();
+  out.end(Errc::Closed, false);
+  sink.on_writes({write_step::fails(asio::error::connection_reset)});
+  make_writable();
+  EXPECT_EQ(host.drained, 1);
+  EXPECT_FALSE(out.all_sent());
+}
+
+TEST_F(Outbox, EachStepThatFailsCompletesEverybodyOnce) {
+  bool passed = false;
+  for (std::size_t step = 0; !passed; ++step) {
+    ASSERT_LT(step, 200u);
+    SCOPED_TRACE(step);
+    fail_count fail(step);
+    gtcp_test::scripted_sink pieces;
+    pieces.fail_by(&fail);
+    fake_host io;
+    outbox out(pieces, door.descriptor(), io, 40);
+    std::deque<sender> senders;
+    std::string wire;
+    flusher flush;
+    pieces.on_writes({}, write_step::takes(37));
+    for (unsigned i = 0; i < 12; ++i) {
+      if (i == 6) flush.go(out);
+      if (i == 8) out.cork();
+      sender& one = senders.emplace_back(pattern(i * i % 60, i));
+      one.direct = i % 4 == 3;
+      wire += one.wire();
+      one.go(out);
+    }
+    out.uncork();
+    while (io.awaiting.exchange(false)) out.on_writable();
+    out.end(Errc::Closed, false);
+    while (io.awaiting.exchange(false)) out.on_writable();
+
+    passed = !fail.fired();
+    bool failed = false;
+    std::string reported;
+    for (const sender& one : senders) {
+      EXPECT_EQ(one.results(), 1);
+      EXPECT_TRUE(!one.error || one.error == fail.error());
+      EXPECT_FALSE(failed && !one.error) << "none succeeds behind one that failed";
+      failed = failed || one.error;
+    }
+    EXPECT_EQ(flush.results(), 1);
+    EXPECT_EQ(io.drained, 1);
+    EXPECT_EQ(out.pending_bytes(), 0u);
+    const std::string written = pieces.written();
+    EXPECT_EQ(written, wire.substr(0, written.size()));
+    EXPECT_EQ(written.size() == wire.size(), passed);
+    EXPECT_TRUE(out.all_sent() || !passed);
+  }
+}
+
+TEST_F(Outbox, ATransientErrorBelongsToTheSenderAlone) {
+  outbox& out = make();
+  sink.on_writes({write_step::fails(no_memory_for_it)});
+  sender one("one");
+  one.go(out);
+  EXPECT_EQ(one.error, no_memory_for_it);
+  sender two("two");
+  two.go(out);
+  EXPECT_FALSE(two.error);
+  EXPECT_EQ(sink.written(), two.wire());
+}
+
+TEST_F(Outbox, ATransientErrorOfALargePackageBelongsToItsSenderAlone) {
+  for (const bool direct : {false, true}) {
+    gtcp_test::scripted_sink pieces;
+    fake_host io;
+    outbox out(pieces, door.descriptor(), io, 1000);
+    pieces.on_writes({write_step::fails(no_memory_for_it)});
+    sender one(pattern(direct ? 10 : 20'000));
+    one.direct = direct;
+    one.go(out);
+    EXPECT_EQ(one.results(), 1);
+    EXPECT_EQ(one.error, no_memory_for_it);
+    sender again(pattern(20'000));
+    again.go(out);
+    EXPECT_EQ(again.results(), 1);
+    EXPECT_FALSE(again.error);
+    EXPECT_EQ(pieces.written(), again.wire());
+  }
+}
+
+TEST_F(Outbox, ATransientErrorLosesNothingThatWasAccepted) {
+  outbox& out = make();
+  block();
+  sender accepted("accepted");
+  sender large(pattern(20'000));
+  accepted.go(out);
+  large.go(out);
+  sink.on_writes({write_step::fails(no_memory_for_it), write_step::fails(no_memory_for_it), write_step::takes(1 + 50),
+                  write_step::fails(no_memory_for_it)});
+  make_writable();
+  EXPECT_EQ(large.results(), 1);
+  EXPECT_FALSE(large.error) << "a part of it was out";
+  EXPECT_EQ(sink.written(), first_wire + accepted.wire() + large.wire());
+}
+
+TEST_F(Outbox, ATransientErrorInTheMiddleOfAPackageEndsTheStream) {
+  outbox& out = make();
+  sink.on_writes({write_step::fails(no_memory_for_it, 2)});
+  sender one("one");
+  one.go(out);
+  EXPECT_TRUE(one.error);
+  sender two("two");
+  two.go(out);
+  EXPECT_TRUE(two.error);
+  EXPECT_EQ(sink.written().size(), 2u);
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__has_feature)
+#define GTCP_TEST_HAS_FEATURE(name) __has_feature(name)
+#else
+#define GTCP_TEST_HAS_FEATURE(name) 0
+#endif
+#if !GTCP_TEST_HAS_FEATURE(address_sanitizer) && !GTCP_TEST_HAS_FEATURE(thread_sanitizer)
+
+// The sanitizers end the program for such a size, instead of throwing.
+
+TEST_F(Outbox, EndsAStreamOfWhichItCannotKeepTheRest) {
+  outbox& out = make();
+  sink.on_writes({write_step::takes(4)});
+  sender one("one");
+  one.payload = asio::const_buffer(one.payload.data(), std::size_t{1} << 60);
+  EXPECT_EQ(one.go(out, false), send_outcome::done);
+  EXPECT_EQ(one.error, std::errc::not_enough_memory);
+  sender two("two");
+  two.go(out);
+  EXPECT_EQ(two.error, std::errc::not_enough_memory);
+}
+
+TEST_F(Outbox, RefusesAPackageThatItHasNoMemoryFor) {
+  outbox& out = make(std::size_t{1} << 62);
+  block();
+  sender one("one");
+  one.payload = asio::const_buffer(one.payload.data(), std::size_t{1} << 60);
+  EXPECT_EQ(one.go(out, false), send_outcome::done);
+  EXPECT_EQ(one.error, std::errc::not_enough_memory);
+  sender two("two");
+  two.go(out);
+  unblock();
+  make_writable();
+  EXPECT_EQ(sink.written(), first_wire + two.wire());
+}
+
+#endif
+#endif
+
+// ---- Many threads
+
+TEST_F(Outbox, ThreadsAloneDrainItWhenTheHostNeverDoes) {
+  outbox& out = make(500);
+  door.open();
+  sink.on_writes({}, write_step::takes(333));
+  constexpr int per_thread = 200;
+  std::vector<std::thread> threads;
+  for (char name = 'a'; name < 'e'; ++name) {
+    threads.emplace_back([&out, name] {
+      for (int i = 0; i < per_thread; ++i) {
+        const std::string text = name + std::to_string(i) + std::string(static_cast<std::size_t>(i % 7 * 40), '.');
+        EXPECT_FALSE(send_blocking(out, sender(text)));
+      }
+      EXPECT_FALSE(flush_blocking(out));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(out.pending_bytes(), 0u);
+  std::string rest = sink.written();
+  int next[4] = {};
+  while (!rest.empty()) {
+    const std::size_t size =
+        static_cast<std::size_t>(static_cast<unsigned char>(rest[0])) << 8 | static_cast<unsigned char>(rest[1]);
+    const std::string text = rest.substr(2, size);
+    int& number = next[text[0] - 'a'];
+    EXPECT_EQ(text.substr(1, text.find('.') - 1), std::to_string(number));
+    ++number;
+    rest.erase(0, 2 + size);
+  }
+  for (const int count : next) EXPECT_EQ(count, per_thread);
+}
+
+}  // namespace
