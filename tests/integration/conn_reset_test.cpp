@@ -39,4 +39,15 @@ TEST(Close, EndsAtOnceWhenThePeerHasReset) {
   EXPECT_FALSE(error) << error.message();
 }
 
+TEST(Close, EndsAtOnceWhenThePeerResetsWhileThereIsMoreToSend) {
+  auto [conn, peer] = gtcp_test::make_narrow({.Linger = 1h, .Mode = gtcp::SendMode::Direct});
+  std::error_code error;
+  conn.SendPkgWithTimeout(gtcp_test::pattern(1 << 20), 1ms, {.HeaderSize = 4}, error);
+  EXPECT_EQ(error, gtcp::Errc::TimeoutPartlySent);
+  conn.Close();
+  peer.reset();
+  EXPECT_FALSE(conn.CloseAndWait(gtcp_test::ceiling, error));
+  EXPECT_FALSE(error) << error.message();
+}
+
 }  // namespace

@@ -174,7 +174,10 @@ inline void conn_state::close_if_possible() noexcept {
   {
     std::unique_lock lock(mutex_);
     if (!closed() || closing_begins_ || finishing_ || descriptor_ == invalid_native_socket) return;
-    const bool delivered = outbox_ended_ && all_acknowledged();
+    // What could not be sent never will be, and what was sent need not be acknowledged any more.
+    const bool lost = outbox_ended_ && !outbox_.all_sent();
+    if (lost) hard_ = true;
+    const bool delivered = outbox_ended_ && !lost && all_acknowledged();
     if (delivered && !hard_) {
       delivered_ = true;
       tell_close_waiters(lock);
