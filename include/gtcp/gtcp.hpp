@@ -9,7 +9,9 @@
 #include <gtcp/conn_option.hpp>
 #include <gtcp/dial.hpp>
 #include <gtcp/error.hpp>
+#include <gtcp/free_port.hpp>
 #include <gtcp/msg.hpp>
+#include <gtcp/one_shot.hpp>
 #include <gtcp/payload.hpp>
 #include <gtcp/pkg_operations.hpp>
 #include <gtcp/pkg_option.hpp>

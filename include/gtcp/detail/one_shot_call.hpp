@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_ONE_SHOT_CALL_HPP
+#define GTCP_DETAIL_ONE_SHOT_CALL_HPP
+
+// What the one-shot functions are made of: connect, send, perhaps receive, close, under one deadline.
+
+#include <gtcp/conn.hpp>
+#include <gtcp/detail/dialer.hpp>
+#include <gtcp/detail/operation.hpp>
+#include <gtcp/dial.hpp>
+
+#include <asio/async_result.hpp>
+#include <asio/awaitable.hpp>
+#include <asio/bind_cancellation_slot.hpp>
+#include <asio/cancellation_state.hpp>
+#include <asio/co_spawn.hpp>
+#include <asio/strand.hpp>
+#include <asio/this_coro.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+namespace gtcp::detail {
+
+/// What an asynchronous one-shot function may end with: nothing or a std::error_code& for an awaitable, else a
+/// completion token.
+template <class Signature, class... Ending>
+concept one_shot_ending =
+    sizeof...(Ending) == 0 ||
+    (sizeof...(Ending) == 1 && ((std::same_as<Ending, std::error_code&> ||
+                                 (completion_token<Ending> && asio::completion_token_for<Ending, Signature>)) &&
+                                ...));
+
+/// A one-shot function's arguments but for the payload, checked: or the error that keeps it from beginning.
+struct one_shot_call {
+  const char* name;
+  std::string address;
+  std::error_code error{};
+  std::string why{};
+  Retry retry{};
+  pkg_header header{};
+  std::optional<recv_goal> goal{};                   // what to receive, if anything
+  std::optional<clock::time_point> give_up_at = {};  // no limit but DefaultConnTimeout for connecting
+
+  static one_shot_call bytes(const char* name, std::string_view address, const Retry& retry) {
+    one_shot_call call{name, std::string(address)};
+    call.retry = retry;
+    call.error = check(retry, call.why);
+    return call;
+  }
+
+  static one_shot_call package(const char* name, std::string_view address, const PkgOption& option, std::size_t size,
+                               bool with_reply) {
+    one_shot_call call{name, std::string(address)};
+    pkg_format format;
+    call.error = check(option, format, call.why);
+    if (!call.error) call.error = check_payload(format, size, call.why);
+    if (call.error) return call;
+    call.retry = format.retry;
+    call.header = make_pkg_header(format, size);
+    if (with_reply) call.goal = recv_goal::package(format);
+    return call;
+  }
+
+  one_shot_call&& receiving(int length) && {
+    goal = recv_goal::bytes(length);
+    return std::move(*this);
+  }
+
+  one_shot_call&& within(std::chrono::nanoseconds timeout) && {
+    give_up_at = deadline_after(timeout);
+    return std::move(*this);
+  }
+
+  /// What is left for connecting. A dialer takes zero for no limit, so a time that is over is the shortest one.
+  std::chrono::nanoseconds dial_timeout() const {
+    if (!give_up_at) return DefaultConnTimeout;
+    if (*give_up_at == no_deadline) return std::chrono::nanoseconds(0);
+    return std::max<std::chrono::nanoseconds>(*give_up_at - clock::now(), std::chrono::nanoseconds(1));
+  }
+
+  time_limit limit() const { return give_up_at ? time_limit::at(*give_up_at) : time_limit(); }
+
+  /// SendMode::Direct: nobody is left to hear of it if a package that is only in the outbox can't be sent.
+  static ConnOption option() { return {.Mode = SendMode::Direct}; }
+
+  prepared on(const Conn& conn) const {
+    prepared op{name, state_of(conn_access::state(conn))};
+    op.retry = retry;
+    return op;
+  }
+
+  /// For an error before there was a connection.
+  std::string describe() const {
+    if (!why.empty()) return std::string(name) + ": " + why;
+    dialer described(address, option(), std::chrono::nanoseconds(0));
+    static_cast<void>(described.begin());
+    return described.describe(name);
+  }
+};
+
+/// The Conn is dropped at the end, which closes it: what was sent is delivered, in the background.
+inline std::string run(const one_shot_call& call, Payload data, const OnError& on_error) {
+  std::string reply;
+  std::error_code error = call.error;
+  native_socket descriptor = invalid_native_socket;
+  if (!error) {
+    dialer dial(call.address, one_shot_call::option(), call.dial_timeout());
+    error = dial.begin();
+    if (!error) error = dial_blocking(dial, {}, descriptor);
+  }
+  if (error) {
+    on_error.Report(error, [&] { return call.describe(); });
+    return reply;
+  }
+  const Conn conn = make_conn(descriptor, one_shot_call::option());
+  const prepared op = call.on(conn);
+  send(op, call.header, data, call.limit(), OnError(error));
+  if (!error && call.goal) receive(op, *call.goal, call.limit(), reply, OnError(error));
+  op.report(on_error, error);
+  return reply;
+}
+
+inline asio::awaitable<std::string> await_run(one_shot_call call, AsyncPayload data, OnError on_error) {
+  std::string reply;
+  std::error_code error = call.error;
+  Conn conn;
+  if (!error) {
+    ConnOption option = one_shot_call::option();
+    option.Executor = co_await asio::this_coro::executor;
+    auto dialing =
+        async_dial(call.address, call.dial_timeout(), option, asio::redirect_error(asio::use_awaitable, error));
+    conn = co_await std::move(dialing);
+  }
+  if (error) {
+    on_error.Report(error, [&] { return call.describe(); });
+    co_return reply;
+  }
+  const prepared op = call.on(conn);
+  auto sending = await_send(op, call.header, std::move(data), call.limit(), OnError(error));
+  co_await std::move(sending);
+  if (!error && call.goal) {
+    auto receiving = await_receive(op, *call.goal, call.limit(), OnError(error));
+    reply = co_await std::move(receiving);
+  }
+  op.report(on_error, error);
+  co_return reply;
+}
+
+inline asio::awaitable<void> await_run_without_reply(one_shot_call call, AsyncPayload data, OnError on_error) {
+  auto running = await_run(std::move(call), std::move(data), on_error);
+  co_await std::move(running);
+}
+
+/// What is spawned for a completion token: ends on every type of cancellation.
+inline asio::awaitable<std::string> await_run_cancellable(one_shot_call call, AsyncPayload data,
+                                                          std::shared_ptr<std::error_code> error) {
+  auto enabling = asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
+  co_await std::move(enabling);
+  auto running = await_run(std::move(call), std::move(data), OnError(*error));
+  co_return co_await std::move(running);
+}
+
+inline std::error_code code_of(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::system_error& error) {
+    return error.code();
+  } catch (...) {
+    return std::make_error_code(std::errc::not_enough_memory);
+  }
+}
+
+/// Completes with void(std::error_code), or void(std::error_code, std::string) `WithReply`.
+template <bool WithReply>
+struct initiate_one_shot {
+  using executor_type = asio::any_io_executor;
+  executor_type get_executor() const { return Runtime::Default().get_executor(); }
+
+  template <class Handler>
+  void operator()(Handler&& handler, one_shot_call call, AsyncPayload data) const {
+    using handler_type = std::decay_t<Handler>;
+    const asio::any_io_executor io = get_executor();
+    const auto slot = asio::get_associated_cancellation_slot(handler);
+    const auto pending = std::make_shared<pending_handler<handler_type>>(handler_type(std::move(handler)), io);
+    const auto complete = [pending](std::error_code error, std::string reply) {
+      if constexpr (WithReply)
+        std::move(*pending).complete(false, error, std::move(reply));
+      else
+        std::move(*pending).complete(false, error);
+    };
+    if (call.error) return complete(call.error, {});
+    const auto error = std::make_shared<std::error_code>();
+    asio::co_spawn(
+        asio::any_io_executor(asio::make_strand(io)), await_run_cancellable(std::move(call), std::move(data), error),
+        asio::bind_cancellation_slot(slot, [complete, error](const std::exception_ptr& failure, std::string reply) {
+          complete(failure ? code_of(failure) : *error, std::move(reply));
+        }));
+  }
+};
+
+/// Does not take `data` over before it runs: the caller asks for its size in the same expression.
+template <bool WithReply, class... Ending>
+auto async_run(one_shot_call call, AsyncPayload&& data, Ending&&... ending) {
+  constexpr bool awaited = sizeof...(Ending) == 0 || (std::same_as<Ending, std::error_code&> || ...);
+  if constexpr (!awaited) {
+    using signature = std::conditional_t<WithReply, void(std::error_code, std::string), void(std::error_code)>;
+    return asio::async_initiate<Ending..., signature>(initiate_one_shot<WithReply>(), ending..., std::move(call),
+                                                      std::move(data));
+  } else if constexpr (WithReply) {
+    return await_run(std::move(call), std::move(data), OnError(ending...));
+  } else {
+    return await_run_without_reply(std::move(call), std::move(data), OnError(ending...));
+  }
+}
+
+using one_shot_sent = void(std::error_code);
+using one_shot_replied = void(std::error_code, std::string);
+
+}  // namespace gtcp::detail
+
+#endif
