@@ -17,11 +17,6 @@
 
 namespace gtcp {
 
-/// The address for a server that listens on a port which the system chooses.
-///
-/// Source: GoFrame: gtcp.FreePortAddress.
-inline constexpr const char* FreePortAddress = ":0";
-
 namespace detail {
 
 /// Binds to a port that the system chooses, of both families where there are both.
