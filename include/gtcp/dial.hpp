@@ -113,13 +113,18 @@ inline Conn NewConn(std::string_view address, std::chrono::nanoseconds timeout, 
 /// function. An awaited Conn goes on on the coroutine's executor unless the option names one.
 ///
 /// Cancellation: total; no connection is left behind.
-[[nodiscard]] inline asio::awaitable<Conn> AsyncNewConn(std::string address,
-                                                        std::chrono::nanoseconds timeout = DefaultConnTimeout,
-                                                        ConnOption option = {}, OnError on_error = {}) {
+[[nodiscard]] inline asio::awaitable<Conn> AsyncNewConn(std::string address, std::chrono::nanoseconds timeout,
+                                                        ConnOption option, OnError on_error = {}) {
   return detail::await_new_conn(std::move(address), timeout, std::move(option), on_error);
 }
+// No default argument for the option: before version 13 g++ copies a ConnOption that is made by braces inside of a
+// co_await expression byte by byte. Where you give one with such a compiler, give it a name first.
+[[nodiscard]] inline asio::awaitable<Conn> AsyncNewConn(std::string address,
+                                                        std::chrono::nanoseconds timeout = DefaultConnTimeout) {
+  return AsyncNewConn(std::move(address), timeout, ConnOption());
+}
 [[nodiscard]] inline asio::awaitable<Conn> AsyncNewConn(std::string address, std::error_code& ec) {
-  return AsyncNewConn(std::move(address), DefaultConnTimeout, {}, ec);
+  return AsyncNewConn(std::move(address), DefaultConnTimeout, ConnOption(), ec);
 }
 template <detail::completion_token Token>
   requires(!std::convertible_to<Token, std::chrono::nanoseconds> &&

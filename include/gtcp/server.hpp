@@ -143,8 +143,8 @@ class Server {
     return detail::async_run(state(), std::move(executor), nullptr, std::forward<Token>(token));
   }
 
-  /// Stops listening, and closes all connections whose handler has not ended, as Conn::Close does. Returns at once,
-  /// with the address free. Run returns when the handlers have ended. May be called any number of times, from any
+  /// Stops listening, and closes all connections as Conn::Close does, but for those that were Detach()ed. Returns at
+  /// once, with the address free. Run returns when the handlers have ended. May be called any number of times, from any
   /// thread, also in handlers; closed before Run, Run returns at once.
   ///
   /// Source: GoFrame: Server.Close.

@@ -24,6 +24,7 @@ inline void conn_state::close(bool hard) noexcept {
     closed_.store(true, std::memory_order_release);
     return;
   }
+  const std::error_code failure = outbox_.failure();
   async_receiver* stopped = nullptr;
   std::vector<TimerEntry> timers;
   bool has_lane = false;
@@ -40,7 +41,7 @@ inline void conn_state::close(bool hard) noexcept {
     closed_.store(true, std::memory_order_release);
     closing_begins_ = true;
     hard_ = hard;
-    if (!close_reason_) close_reason_ = Errc::Closed;
+    if (!close_reason_) close_reason_ = failure ? failure : make_error_code(Errc::Closed);
     local_address_ = socket_address_text(descriptor_, false);
     linger_end_ = deadline_after(linger_);
     timers = std::move(timers_);

@@ -133,8 +133,11 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   /// Why the connection ended: the first fatal error of the stream, or Errc::Closed; no error while it is open.
   std::error_code close_reason() const {
-    const std::lock_guard lock(mutex_);
-    return close_reason_;
+    {
+      const std::lock_guard lock(mutex_);
+      if (close_reason_) return close_reason_;
+    }
+    return outbox_.failure();
   }
 
   /// Calls `use` with the descriptor, while nobody closes it; not_connected or Closed when there is none.

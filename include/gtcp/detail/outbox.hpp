@@ -348,6 +348,12 @@ class outbox {
     return pending();
   }
 
+  /// What the transport failed with, if it did.
+  std::error_code failure() const {
+    const std::lock_guard lock(mutex_);
+    return write_error_;
+  }
+
   /// False: accepted bytes were dropped, or could not be written. Takes no lock.
   bool all_sent() const noexcept { return !lost_.load(std::memory_order_relaxed); }
 

@@ -45,11 +45,15 @@ class server_handler {
     requires(!std::same_as<std::remove_cvref_t<Callable>, server_handler> && server_callable<std::decay_t<Callable>>)
   server_handler(Callable&& callable) {
     using stored = std::decay_t<Callable>;
-    // An empty std::function and a null pointer are no handlers.
     if constexpr (std::constructible_from<stored, std::nullptr_t> && std::constructible_from<bool, stored&>) {
-      if (!static_cast<bool>(callable)) return;
+      // An empty std::function and a null pointer are no handlers. Looked at as a variable: that the name of a function
+      // is never null needs no warning.
+      stored given(std::forward<Callable>(callable));
+      if (!static_cast<bool>(given)) return;
+      holder_ = std::make_shared<holder_of<stored>>(std::move(given));
+    } else {
+      holder_ = std::make_shared<holder_of<stored>>(std::forward<Callable>(callable));
     }
-    holder_ = std::make_shared<holder_of<stored>>(std::forward<Callable>(callable));
   }
 
   explicit operator bool() const noexcept { return holder_ != nullptr; }

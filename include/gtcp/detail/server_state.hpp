@@ -280,7 +280,8 @@ class server_state : public std::enable_shared_from_this<server_state> {
 
   // ---- Closing
 
-  /// Stops listening and closes every connection that is being served. Any number of times, from any thread.
+  /// Stops listening and closes every connection that is being served, but for detached ones. Any number of times, from
+  /// any thread.
   void close() noexcept {
     if (inherited()) {
       // A child's copy of a server that its parent runs: nothing of it is ours but the descriptor.
@@ -300,28 +301,26 @@ class server_state : public std::enable_shared_from_this<server_state> {
       session.told_ = true;
       unlink(session);
       link_last(session);
+      if (conn->detached()) continue;
       lock.unlock();
       conn->close(false);
       lock.lock();
     }
   }
 
-  /// Closes and waits until every handler has ended and everything is delivered.
+  /// Closes and waits until every handler has ended and everything is delivered: of the connections that are being
+  /// served, and of those that still deliver what their handlers have left.
   std::error_code close_and_wait(clock::time_point until, bool& delivered) {
     delivered = false;
+    std::vector<std::shared_ptr<conn_state>> conns;
+    if (!inherited()) conns = refuse_and_list();
     close();
     if (would_deadlock()) return Errc::WouldDeadlock;
     if (inherited()) return Errc::Closed;
     if (!wait_sessions(until)) return Errc::Timeout;
-    std::vector<std::weak_ptr<conn_state>> leaving;
-    {
-      const std::lock_guard lock(mutex_);
-      leaving = leaving_;
-    }
     delivered = true;
-    for (const auto& weak : leaving) {
-      const std::shared_ptr<conn_state> conn = weak.lock();
-      if (conn == nullptr) continue;
+    for (const std::shared_ptr<conn_state>& conn : conns) {
+      if (!conn->closed()) continue;  // detached
       std::error_code error;
       if (!conn->wait_closed(time_limit::at(until), error)) delivered = false;
       if (error) return error;
@@ -374,6 +373,20 @@ class server_state : public std::enable_shared_from_this<server_state> {
 
   /// Whether this is a child's copy of a server that its parent runs.
   bool inherited() const noexcept { return born_ != fork_generation() && (running_ || sessions_ != 0); }
+
+  /// Lets no connection come any more, and returns those that are there.
+  std::vector<std::shared_ptr<conn_state>> refuse_and_list() {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    std::vector<std::shared_ptr<conn_state>> conns;
+    for (const server_session* session = first_; session != nullptr; session = session->next_) {
+      conns.push_back(session->state_);
+    }
+    for (const std::weak_ptr<conn_state>& weak : leaving_) {
+      if (auto conn = weak.lock()) conns.push_back(std::move(conn));
+    }
+    return conns;
+  }
 
   /// False: the server was closed meanwhile.
   bool enter(server_session& session) {

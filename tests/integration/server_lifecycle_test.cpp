@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: MIT
+
+#include <gtcp/server.hpp>
+
+#include <gtcp/dial.hpp>
+
+#include "support/conn_pair.hpp"
+#include "support/forms.hpp"
+#include "support/poll_until.hpp"
+#include "support/running_server.hpp"
+
+#include <asio/awaitable.hpp>
+#include <asio/io_context.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/local/stream_protocol.hpp>
+#include <asio/post.hpp>
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <future>
+#include <latch>
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace gtcp_test;
+using gtcp::Errc;
+using gtcp::NewConn;
+using gtcp::Server;
+using gtcp::ServerOption;
+
+// ---- Listening and running
+
+TEST(Server, KnowsItsPortOnceItListens) {
+  const Server server("localhost:0", echo);
+  EXPECT_EQ(server.GetAddress(), "localhost:0");
+  EXPECT_EQ(server.GetListenedPort(), -1);
+  EXPECT_EQ(server.GetListenedAddress(), "localhost:0");
+  server.Listen();
+  const int port = server.GetListenedPort();
+  EXPECT_GT(port, 0);
+  EXPECT_EQ(server.GetListenedAddress(), "localhost:" + std::to_string(port));
+  EXPECT_EQ(server.GetAddress(), "localhost:0");
+  server.Listen();
+  EXPECT_EQ(server.GetListenedPort(), port);
+}
+
+TEST(Server, HoldsConnectionsFromListenOnUntilItServes) {
+  const Server server(any_port, echo);
+  server.Listen();
+  const Conn client = NewConn(server.GetListenedAddress());
+  client.SendPkg("early");
+  server.Start();
+  EXPECT_EQ(client.RecvPkg(), "early");
+}
+
+TEST(Server, NamesTheAddressOfAPortInUse) {
+  const Server first(any_port, echo);
+  first.Listen();
+  const std::string address = first.GetListenedAddress();
+  const Server second(address, echo);
+  const std::error_code in_use = asio::error::address_in_use;
+  const std::string text = "cannot listen on address \"" + address + "\": " + in_use.message();
+  EXPECT_EQ(text_of_error(in_use, [&] { second.Listen(); }), "Server::Listen: " + text);
+  EXPECT_EQ(text_of_error(in_use, [&] { second.Run(); }), "Server::Run: " + text);
+  EXPECT_EQ(text_of_error(in_use, [&] { second.Start(); }), "Server::Start: " + text);
+  EXPECT_EQ(text_of_error(in_use, [&] { run(second.AsyncRun()); }), "Server::AsyncRun: " + text);
+  std::error_code error;
+  second.Run(error);
+  EXPECT_EQ(error, in_use);
+  EXPECT_EQ(second.GetListenedPort(), -1);
+  first.Close();
+  second.Start();
+  EXPECT_TRUE(answers(NewConn(address)));
+}
+
+TEST(Server, QuotesABadAddress) {
+  for (const char* const address :
+       {"", "nonsense", "127.0.0.1", "127.0.0.1:65536", "127.0.0.1:-1", "[::1:80", "unix:", "256.0.0.1.:x", ":http"}) {
+    const std::string text = text_of_error(Errc::InvalidAddress, [&] { Server(address, echo).Listen(); });
+    EXPECT_EQ(text.find("Server::Listen: address \"" + std::string(address) + "\""), 0u) << text;
+  }
+}
+
+TEST(Server, WantsAHandler) {
+  const std::string text = "start running failed: the connection handler is missing: no connection handler defined";
+  for (const Server& server : {Server(any_port, nullptr), Server(any_port, std::function<void(Conn)>()),
+                               Server(any_port, static_cast<void (*)(Conn)>(nullptr)), Server()}) {
+    EXPECT_EQ(text_of_error(Errc::NoHandler, [&] { server.Run(); }), "Server::Run: " + text);
+    EXPECT_EQ(text_of_error(Errc::NoHandler, [&] { server.Start(); }), "Server::Start: " + text);
+    EXPECT_EQ(text_of_error(Errc::NoHandler, [&] { server.Listen(); }), "Server::Listen: " + text);
+    EXPECT_EQ(text_of_error(Errc::NoHandler, [&] { run(server.AsyncRun()); }), "Server::AsyncRun: " + text);
+  }
+}
+
+TEST(Server, QuotesABadOption) {
+  const auto text = [](const ServerOption& option) {
+    return text_of_error(Errc::InvalidOption, [&] { Server(any_port, echo, option).Run(); });
+  };
+  EXPECT_EQ(text({.Backlog = 0}), "Server::Run: Backlog is 0, allowed are 1 and more: invalid option");
+  EXPECT_EQ(text({.Conn = {.Linger = std::chrono::milliseconds(-1)}}),
+            "Server::Run: Linger is -1, allowed are 0 ms and more: invalid option");
+  EXPECT_NE(text({.Conn = {.Pkg = {.HeaderSize = 5}}}).find("5"), std::string::npos);
+}
+
+TEST(Server, ReturnsFromRunAtOnceWhenClosedBefore) {
+  const Server server(any_port, echo);
+  server.Close();
+  server.Run();
+  run(server.AsyncRun());
+  std::error_code error;
+  server.Start(error);
+  EXPECT_EQ(error, Errc::Closed);
+  EXPECT_EQ(server.GetListenedPort(), -1);
+
+  server.Listen();
+  server.Close();
+  EXPECT_TRUE(refuses_connections(server.GetListenedAddress()));
+  server.Run();
+}
+
+TEST(Server, OpensAnewWithListen) {
+  const Server server(any_port, echo);
+  for (int round = 0; round < 3; ++round) {
+    server.Listen();
+    background run([&] {
+      std::error_code error;
+      server.Run(error);
+      return error;
+    });
+    EXPECT_TRUE(answers(NewConn(server.GetListenedAddress())));
+    server.Close();
+    EXPECT_FALSE(run.get());
+  }
+}
+
+TEST(Server, RunsOnlyOnceAtATime) {
+  const Server server(any_port, echo);
+  server.Start();
+  const std::error_code started = asio::error::already_started;
+  EXPECT_EQ(text_of_error(started, [&] { server.Run(); }),
+            "Server::Run: the server is running already: " + started.message());
+  EXPECT_EQ(text_of_error(started, [&] { server.Start(); }),
+            "Server::Start: the server is running already: " + started.message());
+  EXPECT_TRUE(answers(NewConn(server.GetListenedAddress())));
+}
+
+TEST(Server, RefusesToBlockAnIoThread) {
+  const Server server(any_port, echo);
+  std::promise<std::pair<std::error_code, std::error_code>> errors;
+  asio::post(gtcp::Runtime::Default().get_executor(), [&] {
+    std::pair<std::error_code, std::error_code> result;
+    server.Run(result.first);
+    server.CloseAndWait(ceiling, result.second);
+    errors.set_value(result);
+  });
+  auto future = errors.get_future();
+  ASSERT_TRUE(comes(future));
+  EXPECT_EQ(future.get(), std::pair(make_error_code(Errc::WouldDeadlock), make_error_code(Errc::WouldDeadlock)));
+}
+
+TEST(Server, RefusesToWaitForItselfInAHandler) {
+  std::atomic<const Server*> self{nullptr};
+  std::promise<std::pair<std::error_code, std::error_code>> errors;
+  running_server server(kind::thread,
+                        [&](Conn) {
+                          std::pair<std::error_code, std::error_code> result;
+                          self.load()->Run(result.first);
+                          self.load()->CloseAndWait(ceiling, result.second);
+                          errors.set_value(result);
+                        },
+                        {});
+  self = &*server;
+  const Conn client = server.connect();
+  auto future = errors.get_future();
+  ASSERT_TRUE(comes(future));
+  EXPECT_EQ(future.get(), std::pair(make_error_code(Errc::WouldDeadlock), make_error_code(Errc::WouldDeadlock)));
+  EXPECT_TRUE(server.ends());
+}
+
+// ---- Destroying
+
+TEST(Server, ClosesWithItsLastHandle) {
+  Conn client;
+  std::string address;
+  {
+    const Server server(any_port, echo);
+    Server copy = server;
+    EXPECT_EQ(copy, server);
+    server.Start();
+    address = server.GetListenedAddress();
+    client = NewConn(address);
+    ASSERT_TRUE(answers(client));
+  }
+  EXPECT_TRUE(refuses_connections(address));
+  EXPECT_TRUE(has_ended(client));
+}
+
+TEST(Server, WaitsForItsHandlersWhenDestroyed) {
+  for (const bool coroutine : {false, true}) {
+    std::atomic<int> ended{0};
+    {
+      struct count_at_end {
+        std::atomic<int>& count;
+        ~count_at_end() {
+          for (int i = 0; i < 1000; ++i) std::this_thread::yield();
+          ++count;
+        }
+      };
+      const Server server(any_port, nullptr);
+      if (coroutine) {
+        server.SetHandler([&](Conn conn) -> asio::awaitable<void> {
+          const count_at_end at_end{ended};
+          co_await async_echo(conn);
+        });
+      } else {
+        server.SetHandler([&](Conn conn) {
+          const count_at_end at_end{ended};
+          echo(conn);
+        });
+      }
+      server.Start();
+      std::vector<Conn> clients;
+      for (int i = 0; i < 5; ++i) clients.push_back(NewConn(server.GetListenedAddress()));
+      for (const Conn& client : clients) ASSERT_TRUE(answers(client));
+    }
+    EXPECT_EQ(ended, 5);
+  }
+}
+
+TEST(Server, CanBeDestroyedInItsHandler) {
+  for (const bool coroutine : {false, true}) {
+    std::optional<Server> server;
+    std::promise<void> destroyed;
+    const auto destroy = [&] {
+      server.reset();
+      destroyed.set_value();
+    };
+    if (coroutine) {
+      server.emplace(any_port, [&](Conn) -> asio::awaitable<void> {
+        destroy();
+        co_return;
+      });
+    } else {
+      server.emplace(any_port, [&](Conn) { destroy(); });
+    }
+    server->Start();
+    const Conn client = NewConn(server->GetListenedAddress());
+    auto future = destroyed.get_future();
+    ASSERT_TRUE(comes(future));
+    EXPECT_TRUE(has_ended(client));
+  }
+}
+
+TEST(Server, CanBeOwnedByItsHandler) {
+  std::weak_ptr<int> alive;
+  {
+    auto part = std::make_shared<int>(1);
+    alive = part;
+    const Server server(any_port, nullptr);
+    server.SetHandler([server, part](Conn conn) {
+      echo(conn);
+      server.Close();
+    });
+    server.Start();
+    const Conn client = NewConn(server.GetListenedAddress());
+    ASSERT_TRUE(answers(client));
+    server.SetHandler(nullptr);
+    // The handler that runs now owns the last handle but ours.
+  }
+  EXPECT_TRUE(poll_until([&] { return alive.expired(); }));
+}
+
+TEST(Server, KeepsServingWhileACopyLives) {
+  std::optional<Server> first(std::in_place, any_port, echo);
+  first->Start();
+  const Server second = *first;
+  first.reset();
+  EXPECT_TRUE(answers(NewConn(second.GetListenedAddress())));
+}
+
+// ---- CloseAndWait
+
+TEST(Server, CloseAndWaitDeliversWhatWasSent) {
+  const std::string block = pattern(60'000);
+  constexpr int packages = 4;
+  for (const bool coroutine : {false, true}) {
+    std::latch sent(1);
+    const auto send = [&](Conn conn) {
+      conn.SendPkgs(std::vector<std::string>(packages, block));
+      sent.count_down();
+    };
+    const Server server(any_port, nullptr);
+    if (coroutine)
+      server.SetHandler(awaited(send));
+    else
+      server.SetHandler(send);
+    server.Start();
+    const Conn client = NewConn(server.GetListenedAddress(), {.RecvBufferSize = 4096});
+    sent.wait();
+    background read([&] {
+      int whole = 0;
+      std::error_code error;
+      while (client.RecvPkg(error) == block && !error) ++whole;
+      return whole;
+    });
+    EXPECT_TRUE(server.CloseAndWait(ceiling));
+    EXPECT_EQ(read.get(), packages);
+    EXPECT_TRUE(server.CloseAndWait(ceiling)) << "again";
+  }
+}
+
+TEST(Server, CloseAndWaitSaysWhenAPeerDoesNotRead) {
+  const std::string block(60'000, 'x');
+  std::latch full(1);
+  const Server server(any_port,
+                      [&](Conn conn) {
+                        while (conn.TrySendPkg(block)) {
+                        }
+                        full.count_down();
+                        conn.RecvPkg();
+                      },
+                      {.Conn = {.SendBufferSize = 4096, .Linger = std::chrono::milliseconds(1)}});
+  server.Start();
+  const Conn client = NewConn(server.GetListenedAddress(), {.RecvBufferSize = 4096});
+  full.wait();
+  EXPECT_FALSE(server.CloseAndWait(ceiling));
+}
+
+TEST(Server, CloseAndWaitTimesOutWhileAHandlerRuns) {
+  std::latch entered(1);
+  std::promise<void> go;
+  const std::shared_future<void> gone = go.get_future().share();
+  const Server server(any_port, [&](Conn) {
+    entered.count_down();
+    gone.wait();
+  });
+  server.Start();
+  const Conn client = NewConn(server.GetListenedAddress());
+  entered.wait();
+  EXPECT_NE(text_of_error(Errc::Timeout, [&] { server.CloseAndWait(std::chrono::milliseconds(1)); })
+                .find("Server::CloseAndWait"),
+            std::string::npos);
+  go.set_value();
+  EXPECT_TRUE(server.CloseAndWait(ceiling));
+}
+
+// ---- Addresses
+
+TEST(Server, ServesUnixSockets) {
+  const socket_path path;
+  const Server server("unix:" + path.str(), echo);
+  server.Start();
+  EXPECT_EQ(server.GetListenedPort(), -1);
+  EXPECT_EQ(server.GetListenedAddress(), "unix:" + path.str());
+  EXPECT_TRUE(answers(NewConn("unix:" + path.str())));
+  EXPECT_TRUE(std::filesystem::is_socket(path.str()));
+  server.Close();
+  EXPECT_FALSE(std::filesystem::exists(path.str()));
+}
+
+TEST(Server, ReplacesAStaleUnixSocket) {
+  const socket_path path;
+  {
+    asio::io_context context;
+    asio::local::stream_protocol::acceptor gone(context, path.str());
+  }
+  ASSERT_TRUE(std::filesystem::is_socket(path.str()));
+  const Server server("unix:" + path.str(), echo);
+  server.Start();
+  EXPECT_TRUE(answers(NewConn("unix:" + path.str())));
+}
+
+TEST(Server, LeavesAUnixSocketToItsListener) {
+  const socket_path path;
+  const Server first("unix:" + path.str(), echo);
+  first.Start();
+  const Server second("unix:" + path.str(), echo);
+  const std::string text = text_of_error(asio::error::address_in_use, [&] { second.Listen(); });
+  EXPECT_NE(text.find("\"unix:" + path.str() + "\""), std::string::npos) << text;
+  second.Close();
+  EXPECT_TRUE(answers(NewConn("unix:" + path.str())));
+}
+
+TEST(Server, LeavesAFileThatIsNoSocket) {
+  const socket_path path;
+  std::ofstream(path.str()) << "precious";
+  EXPECT_NE(text_of_error(asio::error::address_in_use, [&] { Server("unix:" + path.str(), echo).Listen(); }),
+            "no error");
+  std::string content;
+  std::ifstream(path.str()) >> content;
+  EXPECT_EQ(content, "precious");
+}
+
+TEST(Server, LeavesAUnixSocketThatHasTakenThePlaceOfItsOwn) {
+  const socket_path path;
+  const Server first("unix:" + path.str(), echo);
+  first.Listen();
+  std::filesystem::remove(path.str());
+  const Server second("unix:" + path.str(), echo);
+  second.Start();
+  first.Close();
+  EXPECT_TRUE(std::filesystem::exists(path.str()));
+  EXPECT_TRUE(answers(NewConn("unix:" + path.str())));
+}
+
+bool has_ipv6() {
+  asio::io_context context;
+  asio::ip::tcp::acceptor acceptor(context);
+  std::error_code error;
+  acceptor.open(asio::ip::tcp::v6(), error);
+  if (!error) acceptor.bind({asio::ip::address_v6::loopback(), 0}, error);
+  return !error;
+}
+
+TEST(Server, ServesIpv6) {
+  if (!has_ipv6()) GTEST_SKIP() << "this machine has no IPv6";
+  const Server server("[::1]:0", echo);
+  server.Start();
+  EXPECT_EQ(server.GetListenedAddress(), "[::1]:" + std::to_string(server.GetListenedPort()));
+  EXPECT_TRUE(answers(NewConn(server.GetListenedAddress())));
+  EXPECT_TRUE(refuses_connections("127.0.0.1:" + std::to_string(server.GetListenedPort())));
+}
+
+TEST(Server, ServesBothFamiliesWhereNoHostIsGiven) {
+  std::promise<std::string> seen;
+  const Server server(gtcp::FreePortAddress, [&](Conn conn) {
+    seen.set_value(conn.RemoteAddr());
+    echo(conn);
+  });
+  server.Start();
+  const std::string port = std::to_string(server.GetListenedPort());
+  EXPECT_EQ(server.GetListenedAddress(), ":" + port);
+  {
+    const Conn client = NewConn("127.0.0.1:" + port);
+    EXPECT_TRUE(answers(client));
+    EXPECT_EQ(seen.get_future().get(), client.LocalAddr()) << "an IPv4 address is shown as one";
+  }
+  if (!has_ipv6()) GTEST_SKIP() << "this machine has no IPv6";
+  seen = {};
+  EXPECT_TRUE(answers(NewConn("[::1]:" + port)));
+}
+
+TEST(Server, LeavesIpv4OutWhereV6Only) {
+  if (!has_ipv6()) GTEST_SKIP() << "this machine has no IPv6";
+  const Server server(":0", echo, {.V6Only = true});
+  server.Start();
+  const std::string port = std::to_string(server.GetListenedPort());
+  EXPECT_TRUE(refuses_connections("127.0.0.1:" + port));
+  EXPECT_TRUE(answers(NewConn("[::1]:" + port)));
+}
+
+TEST(Server, ListensAgainWhileOldConnectionsEnd) {
+  std::string address;
+  {
+    const Server first(any_port, [](Conn) {});  // closes first, so that its side is in TIME_WAIT
+    first.Start();
+    address = first.GetListenedAddress();
+    EXPECT_TRUE(has_ended(NewConn(address)));
+  }
+  const Server second(address, echo);
+  second.Start();
+  EXPECT_TRUE(answers(NewConn(address)));
+}
+
+TEST(Server, GivesItsConnectionsTheOptions) {
+  const Server server(
+      any_port, [](Conn conn) { conn.SendPkg((conn.NoDelay() ? "on " : "off ") + std::to_string(conn.KeepAlive())); },
+      {.Conn = {.NoDelay = false, .KeepAlive = false, .Pkg = {.HeaderSize = 4}}});
+  server.Start();
+  EXPECT_EQ(NewConn(server.GetListenedAddress()).RecvPkg({.HeaderSize = 4}), "off 0");
+}
+
+// ---- Names
+
+TEST(NewServer, RegistersItsName) {
+  const Server server = gtcp::NewServer(any_port, echo, "NewServer.RegistersItsName");
+  EXPECT_EQ(gtcp::GetServer("NewServer.RegistersItsName"), server);
+  const Server other = gtcp::NewServer(any_port, echo, "NewServer.RegistersItsName");
+  EXPECT_EQ(gtcp::GetServer("NewServer.RegistersItsName"), other);
+  EXPECT_NE(gtcp::NewServer(any_port, echo), other);
+  other.SetHandler(nullptr);
+}
+
+TEST(GetServer, MakesWhatIsMissing) {
+  const Server server = gtcp::GetServer("GetServer.MakesWhatIsMissing");
+  EXPECT_EQ(server, gtcp::GetServer("GetServer.MakesWhatIsMissing"));
+  EXPECT_NE(server, gtcp::GetServer());
+  EXPECT_EQ(gtcp::GetServer(), gtcp::GetServer("default"));
+  EXPECT_EQ(server.GetAddress(), "");
+  server.SetAddress(any_port);
+  server.SetHandler(echo);
+  server.SetOption({.Backlog = 10});
+  server.Start();
+  EXPECT_TRUE(answers(NewConn(gtcp::GetServer("GetServer.MakesWhatIsMissing").GetListenedAddress())));
+  EXPECT_TRUE(server.CloseAndWait(ceiling));
+}
+
+}  // namespace

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_TESTS_SUPPORT_RUNNING_SERVER_HPP
+#define GTCP_TESTS_SUPPORT_RUNNING_SERVER_HPP
+
+// A server that runs while a test does, with handlers of each kind, and what its clients ask of it.
+
+#include <gtcp/dial.hpp>
+#include <gtcp/server.hpp>
+
+#include "support/poll_until.hpp"
+
+#include <asio/awaitable.hpp>
+#include <asio/io_context.hpp>
+
+#include <chrono>
+#include <exception>
+#include <functional>
+#include <future>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace gtcp_test {
+
+using gtcp::Conn;
+
+inline const std::string any_port = "127.0.0.1:0";
+
+using coroutine_handler = std::function<asio::awaitable<void>(Conn)>;
+
+enum class kind { thread, coroutine, user_executor };
+
+inline std::string name_of(kind which) {
+  return which == kind::thread ? "Thread" : which == kind::coroutine ? "Coroutine" : "UserExecutor";
+}
+
+/// Runs a server of one kind of handler.
+class running_server {
+ public:
+  explicit running_server(kind which, std::function<void(Conn)> blocking, coroutine_handler awaited,
+                          gtcp::ServerOption option = {}) {
+    if (which == kind::user_executor) option.Conn.Executor = context_.get_executor();
+    option.ErrorCallback = [this](const Conn& conn, std::exception_ptr error) { note(conn, error); };
+    server_ = which == kind::thread ? gtcp::Server(any_port, std::move(blocking), option)
+                                    : gtcp::Server(any_port, std::move(awaited), option);
+    if (which == kind::user_executor) {
+      server_.Listen();
+      server_.AsyncRun([this](std::error_code error) { ended_.set_value(error); });
+      thread_ = std::jthread([this] { context_.run(); });
+    } else {
+      server_.Listen();
+      thread_ = std::jthread([this] {
+        std::error_code error;
+        server_.Run(error);
+        ended_.set_value(error);
+      });
+    }
+  }
+  ~running_server() { end(); }
+
+  const gtcp::Server& operator*() const { return server_; }
+  const gtcp::Server* operator->() const { return &server_; }
+  Conn connect() const { return gtcp::NewConn(server_.GetListenedAddress()); }
+
+  /// Closes and waits for the end of Run.
+  std::error_code end() {
+    server_.Close();
+    if (!result_) result_ = comes(future_) ? future_.get() : std::make_error_code(std::errc::timed_out);
+    return *result_;
+  }
+  bool has_ended() const { return result_ || future_.wait_for(std::chrono::seconds(0)) == std::future_status::ready; }
+  bool ends() const { return result_ || comes(future_); }
+
+  std::vector<std::string> errors() const {
+    const std::lock_guard lock(mutex_);
+    return errors_;
+  }
+
+ private:
+  void note(const Conn& conn, const std::exception_ptr& error) {
+    std::string text;
+    try {
+      std::rethrow_exception(error);
+    } catch (const std::exception& known) {
+      text = known.what();
+    } catch (int number) {
+      text = "int " + std::to_string(number);
+    }
+    const std::lock_guard lock(mutex_);
+    errors_.push_back((conn ? "conn: " : "no conn: ") + text);
+  }
+
+  mutable std::mutex mutex_;
+  std::vector<std::string> errors_;
+  asio::io_context context_;
+  gtcp::Server server_;
+  std::promise<std::error_code> ended_;
+  std::future<std::error_code> future_ = ended_.get_future();
+  std::optional<std::error_code> result_;
+  std::jthread thread_;
+};
+
+inline void echo(Conn conn) {
+  for (;;) conn.SendPkg(conn.RecvPkg());
+}
+
+inline asio::awaitable<void> async_echo(Conn conn) {
+  for (;;) {
+    std::string pkg = co_await conn.AsyncRecvPkg();
+    co_await conn.AsyncSendPkg(std::move(pkg));
+  }
+}
+
+/// A coroutine that calls a function which does not wait.
+inline coroutine_handler awaited(std::function<void(Conn)> function) {
+  return [function = std::move(function)](Conn conn) -> asio::awaitable<void> {
+    function(conn);
+    co_return;
+  };
+}
+
+inline bool has_ended(const Conn& conn) {
+  std::error_code error;
+  conn.RecvPkgWithTimeout(ceiling, error);
+  return error == asio::error::eof || error == asio::error::connection_reset;
+}
+
+inline bool refuses_connections(const std::string& address) {
+  std::error_code error;
+  gtcp::NewConn(address, error);
+  return error == asio::error::connection_refused;
+}
+
+inline bool answers(const Conn& conn, const std::string& text = "ping") {
+  std::error_code error;
+  conn.SendPkg(text, error);
+  return !error && conn.RecvPkgWithTimeout(ceiling, error) == text;
+}
+
+}  // namespace gtcp_test
+
+#endif
