@@ -283,7 +283,7 @@ inline std::error_code pending_error(native_socket descriptor) noexcept {
   if (::getsockopt(descriptor, SOL_SOCKET, SO_ERROR, reinterpret_cast<char*>(&value), &size) != 0) {
     return last_system_error();
   }
-  return {value, asio::error::get_system_category()};
+  return value == 0 ? std::error_code() : std::error_code(value, asio::error::get_system_category());
 }
 
 enum class socket_option { no_delay, keep_alive, recv_buffer, send_buffer, reuse_address, v6_only };
