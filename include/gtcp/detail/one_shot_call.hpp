@@ -5,6 +5,7 @@
 // What the one-shot functions are made of: connect, send, perhaps receive, close, under one deadline.
 
 #include <gtcp/conn.hpp>
+#include <gtcp/detail/cancel_relay.hpp>
 #include <gtcp/detail/dialer.hpp>
 #include <gtcp/detail/operation.hpp>
 #include <gtcp/dial.hpp>
@@ -191,7 +192,8 @@ struct initiate_one_shot {
   void operator()(Handler&& handler, one_shot_call call, AsyncPayload data) const {
     using handler_type = std::decay_t<Handler>;
     const asio::any_io_executor io = get_executor();
-    const auto slot = asio::get_associated_cancellation_slot(handler);
+    const asio::any_io_executor strand = asio::make_strand(io);
+    const auto relay = cancel_relay::make(asio::get_associated_cancellation_slot(handler), strand);
     const auto pending = std::make_shared<pending_handler<handler_type>>(handler_type(std::move(handler)), io);
     const auto complete = [pending](std::error_code error, std::string reply) {
       if constexpr (WithReply)
@@ -201,11 +203,11 @@ struct initiate_one_shot {
     };
     if (call.error) return complete(call.error, {});
     const auto error = std::make_shared<std::error_code>();
-    asio::co_spawn(
-        asio::any_io_executor(asio::make_strand(io)), await_run_cancellable(std::move(call), std::move(data), error),
-        asio::bind_cancellation_slot(slot, [complete, error](const std::exception_ptr& failure, std::string reply) {
-          complete(failure ? code_of(failure) : *error, std::move(reply));
-        }));
+    asio::co_spawn(strand, await_run_cancellable(std::move(call), std::move(data), error),
+                   asio::bind_cancellation_slot(
+                       relay->slot(), [complete, error, relay](const std::exception_ptr& failure, std::string reply) {
+                         complete(failure ? code_of(failure) : *error, std::move(reply));
+                       }));
   }
 };
 

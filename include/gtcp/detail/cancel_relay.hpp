@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_CANCEL_RELAY_HPP
+#define GTCP_DETAIL_CANCEL_RELAY_HPP
+
+// Cancelling a coroutine from any thread: Asio's cancellation states belong to the coroutine's strand.
+
+#include <asio/any_io_executor.hpp>
+#include <asio/cancellation_signal.hpp>
+#include <asio/cancellation_type.hpp>
+#include <asio/post.hpp>
+
+#include <memory>
+#include <utility>
+
+namespace gtcp::detail {
+
+/// Stands between the user's cancellation slot and that of a coroutine: what any thread says to the first reaches the
+/// second on the coroutine's strand. The completion handler of the coroutine keeps it.
+class cancel_relay {
+ public:
+  explicit cancel_relay(asio::any_io_executor strand) : strand_(std::move(strand)) {}
+  cancel_relay(const cancel_relay&) = delete;
+  cancel_relay& operator=(const cancel_relay&) = delete;
+
+  template <class Slot>
+  static std::shared_ptr<cancel_relay> make(Slot slot, const asio::any_io_executor& strand) {
+    const auto relay = std::make_shared<cancel_relay>(strand);
+    if (slot.is_connected()) {
+      slot.assign([weak = std::weak_ptr(relay)](asio::cancellation_type type) {
+        const auto alive = weak.lock();
+        if (alive != nullptr) asio::post(alive->strand_, [alive, type] { alive->signal_.emit(type); });
+      });
+    }
+    return relay;
+  }
+
+  /// For the coroutine alone.
+  asio::cancellation_slot slot() noexcept { return signal_.slot(); }
+
+ private:
+  const asio::any_io_executor strand_;
+  asio::cancellation_signal signal_;
+};
+
+}  // namespace gtcp::detail
+
+#endif
