@@ -5,12 +5,14 @@
 // How a Conn comes to be on the client's side: by connecting to an address, or from a socket that exists already.
 
 #include <gtcp/conn.hpp>
+#include <gtcp/detail/cancel_relay.hpp>
 #include <gtcp/detail/dialer.hpp>
 
 #include <asio/awaitable.hpp>
 #include <asio/bind_cancellation_slot.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/strand.hpp>
+#include <asio/this_coro.hpp>
 
 #include <chrono>
 #include <exception>
@@ -28,19 +30,31 @@ inline constexpr std::chrono::seconds DefaultConnTimeout{30};
 
 namespace detail {
 
-inline Conn make_conn(native_socket descriptor, const ConnOption& option) {
+inline Conn make_conn(native_socket descriptor, const ConnOption& option, std::unique_ptr<transport> layer = nullptr) {
   descriptor_guard guard(descriptor);
-  auto state = std::make_shared<conn_state>(descriptor, option);
+  auto state = std::make_shared<conn_state>(descriptor, option, std::move(layer));
   guard.release();
   return conn_access::make(std::move(state));
 }
 
 inline asio::awaitable<void> await_dial(std::shared_ptr<dialer> dial, ConnOption option, asio::any_io_executor strand,
                                         std::shared_ptr<std::pair<std::error_code, Conn>> result) {
+  co_await asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
   native_socket connected = invalid_native_socket;
   auto dialing = dial_async(*dial, strand, connected);
   result->first = co_await std::move(dialing);
   if (!result->first) result->second = make_conn(connected, option);
+}
+
+/// The error code of what left a coroutine: it was cancelled between two steps, or there was no memory.
+inline std::error_code dial_error(const std::exception_ptr& failure) noexcept {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::system_error& error) {
+    return error.code();
+  } catch (...) {
+    return std::make_error_code(std::errc::not_enough_memory);
+  }
 }
 
 /// Dials and completes with void(std::error_code, Conn).
@@ -51,18 +65,18 @@ auto async_dial(std::string address, std::chrono::nanoseconds timeout, const Con
         using handler_type = decltype(handler);
         if (!settings.Executor) settings.Executor = Runtime::Default().get_executor();
         const asio::any_io_executor strand = asio::make_strand(inner_executor(settings.Executor));
-        const auto slot = asio::get_associated_cancellation_slot(handler);
+        const auto relay = cancel_relay::make(asio::get_associated_cancellation_slot(handler), strand);
         auto pending = std::make_shared<pending_handler<handler_type>>(std::move(handler), settings.Executor);
         const auto dial = std::make_shared<dialer>(std::move(text), settings, limit);
         const auto result = std::make_shared<std::pair<std::error_code, Conn>>();
         result->first = dial->begin();
         if (result->first) return std::move(*pending).complete(false, result->first, Conn());
-        asio::co_spawn(strand, await_dial(dial, settings, strand, result),
-                       asio::bind_cancellation_slot(slot, [pending, result](std::exception_ptr failure) {
-                         if (failure && !result->first)
-                           result->first = std::make_error_code(std::errc::not_enough_memory);
-                         std::move(*pending).complete(false, result->first, std::move(result->second));
-                       }));
+        asio::co_spawn(
+            strand, await_dial(dial, settings, strand, result),
+            asio::bind_cancellation_slot(relay->slot(), [pending, result, relay](std::exception_ptr failure) {
+              if (failure && !result->first) result->first = dial_error(failure);
+              std::move(*pending).complete(false, result->first, std::move(result->second));
+            }));
       },
       token, std::move(address), timeout, option);
 }

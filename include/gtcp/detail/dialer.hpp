@@ -272,18 +272,54 @@ class deadline_timer {
   std::optional<asio::steady_timer> timer_;
 };
 
+/// What the system's resolver says. It can't be interrupted, not by Asio either, so what waits is a timer that the
+/// answer ends.
+struct async_answer {
+  async_answer(const asio::any_io_executor& strand, clock::time_point deadline)
+      : resolver(strand), came(strand, deadline) {}
+  asio::ip::tcp::resolver resolver;
+  asio::steady_timer came;
+  bool done = false;
+  std::error_code error;
+  asio::ip::tcp::resolver::results_type results;
+};
+
+inline void begin_resolving(const dialer& dial, const std::shared_ptr<async_answer>& answer) {
+  answer->resolver.async_resolve(dial.host(), dial.port(), asio::ip::tcp::resolver::numeric_service,
+                                 [answer](std::error_code error, asio::ip::tcp::resolver::results_type results) {
+                                   answer->done = true;
+                                   answer->error = error;
+                                   answer->results = std::move(results);
+                                   answer->came.cancel();
+                                 });
+}
+
+/// A second object for a descriptor, through which Asio waits; it never closes it, even if its coroutine is destroyed.
+class connect_watch {
+ public:
+  explicit connect_watch(const asio::any_io_executor& strand) : socket(strand) {}
+  ~connect_watch() {
+    std::error_code ignored;
+    socket.release(ignored);
+  }
+  connect_watch(const connect_watch&) = delete;
+  connect_watch& operator=(const connect_watch&) = delete;
+
+  asio::generic::stream_protocol::socket socket;
+};
+
 /// Connects, on a strand. Returns the descriptor, or an error.
 inline asio::awaitable<std::error_code> dial_async(dialer& dial, asio::any_io_executor strand,
                                                    native_socket& connected) {
   std::error_code error;
   if (dial.needs_resolver()) {
-    asio::ip::tcp::resolver resolver(strand);
-    const deadline_timer timer(strand, dial.deadline(), [&resolver] { resolver.cancel(); });
-    auto resolving = resolver.async_resolve(dial.host(), dial.port(), asio::ip::tcp::resolver::numeric_service,
-                                            asio::redirect_error(asio::use_awaitable, error));
-    const asio::ip::tcp::resolver::results_type results = co_await std::move(resolving);
-    if (error) co_return timer.expired() ? make_error_code(Errc::Timeout) : error;
-    dial.add(results);
+    const auto answer = std::make_shared<async_answer>(strand, dial.deadline());
+    begin_resolving(dial, answer);
+    auto waiting = answer->came.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    co_await std::move(waiting);
+    if (!answer->done) co_return error ? error : make_error_code(Errc::Timeout);
+    if (answer->error) co_return answer->error;
+    dial.add(answer->results);
   }
   error = asio::error::host_not_found;
   while (dial.more()) {
@@ -291,17 +327,16 @@ inline asio::awaitable<std::error_code> dial_async(dialer& dial, asio::any_io_ex
     error = dial.try_next(opened);
     descriptor_guard descriptor(opened);
     if (error == asio::error::would_block) {
-      asio::generic::stream_protocol::socket watch(strand);
-      watch.assign(asio::generic::stream_protocol(socket_family(opened), 0), opened, error);
+      connect_watch watch(strand);
+      watch.socket.assign(asio::generic::stream_protocol(socket_family(opened), 0), opened, error);
       if (error) co_return error;
       const deadline_timer timer(strand, dial.try_deadline(), [&watch] {
         std::error_code ignored;
-        watch.cancel(ignored);
+        watch.socket.cancel(ignored);
       });
-      auto waiting = watch.async_wait(asio::socket_base::wait_write, asio::redirect_error(asio::use_awaitable, error));
+      auto waiting =
+          watch.socket.async_wait(asio::socket_base::wait_write, asio::redirect_error(asio::use_awaitable, error));
       co_await std::move(waiting);
-      std::error_code ignored;
-      watch.release(ignored);
       if (!error)
         error = pending_error(opened);
       else if (timer.expired())
