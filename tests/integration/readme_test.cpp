@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // The C++ in README.md is compiled and run: each block is, word for word, a region between "// README: name" and
-// "// README: end" of an example or of this file.
-
-#include "support/poll_until.hpp"
+// "// README: end" of an example or of this file. What the documents link to exists.
 
 #include <gtcp/gtcp.hpp>
 
@@ -14,12 +12,14 @@
 #include <asio/use_future.hpp>
 
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <future>
 #include <iostream>
+#include <regex>
 #include <sstream>
 #include <string>
 #include <system_error>
@@ -224,8 +224,10 @@ void CollectBlocks(const std::filesystem::path& file, const Begins& begins, cons
   EXPECT_FALSE(inside) << file << ": a block has no end";
 }
 
+std::filesystem::path Root() { return std::filesystem::path(__FILE__).parent_path().parent_path().parent_path(); }
+
 TEST(Readme, ConsistsOfCodeThatIsCompiledAndRun) {
-  const std::filesystem::path root = std::filesystem::path(__FILE__).parent_path().parent_path().parent_path();
+  const std::filesystem::path root = Root();
   std::vector<std::filesystem::path> sources{__FILE__};
   for (const auto& entry : std::filesystem::directory_iterator(root / "examples")) {
     if (entry.path().extension() == ".cpp") sources.push_back(entry.path());
@@ -249,6 +251,75 @@ TEST(Readme, ConsistsOfCodeThatIsCompiledAndRun) {
   }
   for (const std::string& block : compiled) {
     EXPECT_NE(std::find(shown.begin(), shown.end(), block), shown.end()) << "README.md does not show:\n" << block;
+  }
+}
+
+TEST(Readme, SpellsWhatAGoFrameUserTypes) {
+  gtcp::Server server = Serve([](gtcp::Conn conn) {
+    for (;;) conn.SendPkg(conn.RecvPkg({.HeaderSize = 4}), {.HeaderSize = 4});
+  });
+  gtcp::Conn conn = gtcp::NewConn(AddressOf(server), 30s);
+  conn.SetDeadline(std::chrono::steady_clock::now() + 30s);
+  conn.SendPkg("one", {.HeaderSize = 4});
+  EXPECT_EQ(conn.RecvPkg({.HeaderSize = 4}), "one");
+  EXPECT_EQ(conn.SendRecvPkg("two", gtcp::PkgOption{.HeaderSize = 4, .Retry = {.Count = 3}}), "two");
+  conn.Close();
+  EXPECT_EQ(gtcp::SendRecvPkg(AddressOf(server), "three", {.HeaderSize = 4}), "three");
+  server.Close();
+}
+
+TEST(Readme, SaysTheDefaults) {
+  // The table of limits, and the text around it.
+  const gtcp::ConnOption option;
+  EXPECT_EQ(option.Pkg, gtcp::PkgOption());
+  EXPECT_EQ(gtcp::detail::pkg_format().header_size, 2u);
+  EXPECT_EQ(gtcp::detail::pkg_format().max_data_size, 65'535u);
+  EXPECT_EQ(option.MaxLineSize, 1024u * 1024);
+  EXPECT_EQ(option.OutboxLimit, 256u * 1024);
+  EXPECT_EQ(option.Linger, 5s);
+  EXPECT_EQ(option.Mode, gtcp::SendMode::Buffered);
+  EXPECT_EQ(gtcp::DefaultConnTimeout, 30s);
+}
+
+TEST(Documents, LinkToFilesAndSectionsThatExist) {
+  const std::filesystem::path root = Root();
+  const auto read = [](const std::filesystem::path& file) {
+    std::ostringstream text;
+    text << std::ifstream(file).rdbuf();
+    return text.str();
+  };
+  // The name that a heading has as a link's target.
+  const auto sections = [](const std::string& text) {
+    std::vector<std::string> names;
+    std::istringstream in(text);
+    for (std::string line; std::getline(in, line);) {
+      if (!line.starts_with("#")) continue;
+      std::string name;
+      for (const char c : line.substr(line.find_first_not_of("# "))) {
+        if (c == ' ') name += '-';
+        if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-') {
+          name += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+        }
+      }
+      names.push_back(name);
+    }
+    return names;
+  };
+  for (const char* document : {"README.md", "CHANGELOG.md", "docs/design.md"}) {
+    const std::string text = read(root / document);
+    ASSERT_FALSE(text.empty()) << document;
+    const std::regex link(R"(\]\(([^)# ]*)(#([^) ]*))?\))");
+    for (std::sregex_iterator found(text.begin(), text.end(), link), end; found != end; ++found) {
+      const std::string target = (*found)[1];
+      const std::string section = (*found)[3];
+      if (target.starts_with("https://")) continue;
+      const std::filesystem::path file = target.empty() ? root / document : (root / document).parent_path() / target;
+      EXPECT_TRUE(std::filesystem::exists(file)) << document << " links to " << target;
+      if (section.empty()) continue;
+      const std::vector<std::string> names = sections(read(file));
+      EXPECT_NE(std::find(names.begin(), names.end(), section), names.end())
+          << document << " links to " << target << "#" << section;
+    }
   }
 }
 

@@ -4,6 +4,8 @@
 
 // A program that a test runs: its input, its output line by line, its exit code.
 
+#include "support/poll_until.hpp"
+
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
@@ -27,8 +29,7 @@ extern char** environ;
 
 namespace gtcp_test {
 
-/// Runs a program; what still runs when this is destroyed is killed. No wait is longer than 30 s, which only a failure
-/// reaches.
+/// Runs a program; what still runs when this is destroyed is killed.
 class Process {
  public:
   Process(const std::string& program, const std::vector<std::string>& arguments) {
@@ -105,13 +106,18 @@ class Process {
     // The end of its output comes with its own.
     ReadLines();
     ReadErrors();
-    return Reap();
+    if (!poll_until([this] { return Reap(WNOHANG); })) {
+      ADD_FAILURE() << "a child does not end";
+      Kill();
+    }
+    return exit_code_;
   }
 
   void Kill() {
     if (pid_ == -1) return;
     ::kill(pid_, SIGKILL);
-    Reap();
+    while (!Reap(0)) {
+    }
   }
 
  private:
@@ -138,7 +144,7 @@ class Process {
     bool ended = false;
 
     std::optional<std::string> Line() {
-      const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+      const auto deadline = std::chrono::steady_clock::now() + ceiling;
       for (;;) {
         const std::size_t end = buffer.find('\n');
         if (end != std::string::npos || (ended && !buffer.empty())) {
@@ -151,7 +157,8 @@ class Process {
             std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
         pollfd readable{descriptor, POLLIN, 0};
         if (left.count() <= 0 || ::poll(&readable, 1, static_cast<int>(left.count())) == 0) {
-          ADD_FAILURE() << "a child has written nothing for 30 s";
+          ADD_FAILURE() << "a child has neither written a line nor ended for 30 s";
+          ended = true;  // no further wait
           return std::nullopt;
         }
         char block[4096];
@@ -162,14 +169,15 @@ class Process {
     }
   };
 
-  int Reap() {
-    if (pid_ == -1) return exit_code_;
+  /// Returns whether it has ended; with WNOHANG without waiting for that.
+  bool Reap(int options) {
+    if (pid_ == -1) return true;
     int status = 0;
-    while (::waitpid(pid_, &status, 0) == -1 && errno == EINTR) {
-    }
+    const pid_t reaped = ::waitpid(pid_, &status, options);
+    if (reaped == 0 || (reaped == -1 && errno == EINTR)) return false;
     pid_ = -1;
     exit_code_ = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-    return exit_code_;
+    return true;
   }
 
   pid_t pid_ = -1;
