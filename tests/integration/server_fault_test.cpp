@@ -55,7 +55,8 @@ using gtcp::detail::server_listener;
 
 // ---- How long to pause
 
-const std::error_code no_descriptors(static_cast<int>(std::errc::too_many_files_open), asio::error::get_system_category());
+const std::error_code no_descriptors(static_cast<int>(std::errc::too_many_files_open),
+                                     asio::error::get_system_category());
 const std::error_code gone = asio::error::connection_aborted;
 
 TEST(AcceptPacer, PausesLongerAndLongerWhileTheSystemIsShort) {
