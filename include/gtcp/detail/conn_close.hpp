@@ -142,12 +142,14 @@ inline void conn_state::discard_input() {
       dead = is_dead(input_error_);
     }
     byte_buffer scratch;
-    while (!ended) {
+    for (int reads = 1; !ended; ++reads) {
       const io_result got = transport_->read_some(scratch.prepare(read_block));
       discarded_ += got.size;
       if (got.error || discarded_ > max_discarded) ended = true;
       dead = dead || is_dead(got.error);
-      if (got.wait_for == wait_direction::none) continue;
+      // The thread that closes must not be kept by a peer that sends as fast as it reads.
+      constexpr int max_reads = 16;
+      if (ended || (got.wait_for == wait_direction::none && reads < max_reads)) continue;
       const std::lock_guard lock(mutex_);
       if (hard_ || linger_.count() == 0) break;
       hold_.acquire(linger_);
@@ -165,7 +167,7 @@ inline void conn_state::discard_input() {
     const std::lock_guard lock(mutex_);
     closer_idle_ = true;
     input_ended_ = ended;
-    if (discarded_ > max_discarded || dead) hard_ = true;
+    if (dead) hard_ = true;
   }
   close_if_possible();
 }

@@ -101,6 +101,10 @@ inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, 
       return progress::done;
     }
     if (got.error) input_error_ = got.error;
+    // The system tells of a reset once. When a write was told, reading finds what looks like a regular end.
+    if (got.error == asio::error::eof && outbox_.write_error() == asio::error::connection_reset) {
+      input_error_ = asio::error::connection_reset;
+    }
     if (got.wait_for != wait_direction::none) {
       drained_ = false;
       if (input_.empty()) input_.release();
@@ -150,10 +154,10 @@ inline std::error_code conn_state::receive_as_holder(thread_receiver& self, std:
     std::error_code error;
     wait_direction wait_for = wait_direction::none;
     if (try_receive(self, quiet, last_try, into, error, wait_for) == progress::done) return error;
-    input_.shrink();
     if (!may_wait) return asio::error::would_block;
     if (last_try) return Errc::Timeout;
     outbox_.flush_corked();
+    input_.shrink();
 
     clock::time_point until = self.limit.resolve(recv_deadline_);
     const bool may_end_quietly = self.goal.ends_when_quiet() && !input_.empty();
