@@ -3,8 +3,8 @@
 #
 # sh examples/run.sh
 #
-# Installs what is missing, builds the examples, and runs heartbeat_server and heartbeat_client side by side, each line
-# labelled with who said it. Ends by itself after about ten seconds, when the server has told the client to exit. The
+# Installs what is missing, builds heartbeat_server and heartbeat_client, and runs them side by side, each line labelled
+# with who said it. Ends by itself after about ten seconds, when the server has told the client to exit. The
 # server listens on 127.0.0.1:8999, or on a free port if that one is in use.
 set -eu
 cd "$(dirname "$0")/.."
@@ -19,9 +19,9 @@ fi
 : "${CMAKE_BUILD_PARALLEL_LEVEL:=$(getconf _NPROCESSORS_ONLN)}"
 export CMAKE_BUILD_PARALLEL_LEVEL
 
-echo "== Build: cmake --preset examples, cmake --build --preset examples"
+echo "== Build: cmake --preset examples, cmake --build --preset examples --target heartbeat_server heartbeat_client"
 cmake --preset examples </dev/null >/dev/null
-cmake --build --preset examples </dev/null
+cmake --build --preset examples --target heartbeat_server heartbeat_client </dev/null
 bin=build/examples/examples
 
 work=$(mktemp -d)
