@@ -154,10 +154,10 @@ inline std::error_code conn_state::receive_as_holder(thread_receiver& self, std:
     std::error_code error;
     wait_direction wait_for = wait_direction::none;
     if (try_receive(self, quiet, last_try, into, error, wait_for) == progress::done) return error;
+    input_.shrink();
     if (!may_wait) return asio::error::would_block;
     if (last_try) return Errc::Timeout;
     outbox_.flush_corked();
-    input_.shrink();
 
     clock::time_point until = self.limit.resolve(recv_deadline_);
     const bool may_end_quietly = self.goal.ends_when_quiet() && !input_.empty();
