@@ -246,8 +246,8 @@ TEST(Close, DeliversEverythingToAPeerThatGoesOnSending) {
       auto [conn, peer] = make_conn_and_peer({.Linger = ceiling, .OutboxLimit = 1 << 20}, kind);
       std::atomic<bool> stop{false};
       background talking([&, &to = peer] {
-        // Bytes that nobody takes: a descriptor that is closed with them unread is reset by the system. Not endless, for
-        // closing takes no endless noise either.
+        // Bytes that nobody takes: a descriptor that is closed with them unread is reset by the system. Not endless,
+        // for closing takes no endless noise either.
         std::error_code ec;
         const std::string noise = pattern(1000);
         for (int i = 0; i < 20'000 && !stop && !ec; ++i) to.get().write_some(asio::buffer(noise), ec);

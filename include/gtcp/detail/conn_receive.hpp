@@ -102,7 +102,7 @@ inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, 
     }
     if (got.error) input_error_ = got.error;
     // The system tells of a reset once. When a write was told, reading finds what looks like a regular end.
-    if (got.error == asio::error::eof && outbox_.write_error() == asio::error::connection_reset) {
+    if (got.error == asio::error::eof && outbox_.failure() == asio::error::connection_reset) {
       input_error_ = asio::error::connection_reset;
     }
     if (got.wait_for != wait_direction::none) {

@@ -354,12 +354,6 @@ class outbox {
     return write_error_;
   }
 
-  /// What the transport failed with.
-  std::error_code write_error() const {
-    const std::lock_guard lock(mutex_);
-    return write_error_;
-  }
-
   /// False: accepted bytes were dropped, or could not be written. Takes no lock.
   bool all_sent() const noexcept { return !lost_.load(std::memory_order_relaxed); }
 
