@@ -5,6 +5,9 @@
 // What can go wrong in gtcp itself. Errors of the system and of Asio pass through untouched, in their own
 // categories; everything that gtcp adds is an Errc in the category "gtcp".
 
+// Before Asio, which asks it what the library has (aligned_alloc) and must get the same answer in every file.
+#include <cstddef>
+
 #include <asio/error.hpp>
 
 #include <string>

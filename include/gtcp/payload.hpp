@@ -4,10 +4,12 @@
 
 // What can be sent: anything that is a row of bytes, without a copy.
 
+// Before Asio, which asks it what the library has (aligned_alloc) and must get the same answer in every file.
+#include <cstddef>
+
 #include <asio/buffer.hpp>
 
 #include <concepts>
-#include <cstddef>
 #include <ranges>
 #include <string>
 #include <string_view>

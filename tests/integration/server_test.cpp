@@ -119,7 +119,6 @@ TEST_P(ServerOfEachKind, ReportsTheEndOfAnotherConnection) {
   conn_pair other = make_conn_pair();
   other.b.Close();
   const Conn ended = other.a;
-  std::atomic<bool> noted{false};
   running_server server(
       GetParam(), [&](Conn) { ended.RecvPkg(); },
       [&](Conn) -> asio::awaitable<void> { co_await ended.AsyncRecvPkg(); });

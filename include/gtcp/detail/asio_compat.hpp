@@ -4,6 +4,9 @@
 
 // The one place that knows versions of Asio, and types of executors.
 
+// Before Asio, which asks it what the library has (aligned_alloc) and must get the same answer in every file.
+#include <cstddef>
+
 #include <asio/any_io_executor.hpp>
 #include <asio/io_context.hpp>
 #include <asio/strand.hpp>

@@ -5,12 +5,14 @@
 // A flat buffer that fills at its end and empties at its front, and the pool its memory comes from. Buffers that
 // are empty give their memory back, so that an idle connection holds none.
 
+// Before Asio, which asks it what the library has (aligned_alloc) and must get the same answer in every file.
+#include <cstddef>
+
 #include <asio/buffer.hpp>
 
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstddef>
 #include <cstring>
 #include <mutex>
 #include <new>

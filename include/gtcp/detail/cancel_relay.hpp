@@ -4,6 +4,9 @@
 
 // Cancelling a coroutine from any thread: Asio's cancellation states belong to the coroutine's strand.
 
+// Before Asio, which asks it what the library has (aligned_alloc) and must get the same answer in every file.
+#include <cstddef>
+
 #include <asio/any_io_executor.hpp>
 #include <asio/cancellation_signal.hpp>
 #include <asio/cancellation_type.hpp>

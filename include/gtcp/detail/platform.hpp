@@ -5,6 +5,9 @@
 // What differs between operating systems, and nothing else: waiting for descriptors, waking a waiting thread,
 // unacknowledged bytes, signals and processes. No other header of gtcp includes a system header.
 
+// Before Asio, which asks it what the library has (aligned_alloc) and must get the same answer in every file.
+#include <cstddef>
+
 #include <asio/buffer.hpp>
 #include <asio/detail/config.hpp>
 #include <asio/detail/socket_types.hpp>
@@ -14,7 +17,6 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <cstddef>
 #include <cstring>
 #include <optional>
 #include <span>
