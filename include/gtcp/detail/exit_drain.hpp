@@ -8,6 +8,7 @@
 #include <gtcp/runtime.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdlib>
@@ -20,9 +21,20 @@ namespace gtcp::detail {
 class exit_drain {
  public:
   static exit_drain& instance() {
-    static exit_drain& drain = *new exit_drain;  // never destroyed: io threads use it until the process is gone
-    return drain;
+    // Never destroyed: io threads use it until the process is gone. A child process has one of its own, for what the
+    // parent's io threads deliver is not the child's to wait for. What was told to run at the end, it inherits.
+    static std::atomic<exit_drain*> current{nullptr};
+    [[maybe_unused]] static const int registered = std::atexit([] { instance().wait(); });
+    exit_drain* drain = current.load(std::memory_order_acquire);
+    while (drain == nullptr || !drain->is_of_this_process()) {
+      auto* const made = new exit_drain;
+      if (current.compare_exchange_strong(drain, made, std::memory_order_acq_rel)) return *made;
+      delete made;
+    }
+    return *drain;
   }
+
+  bool is_of_this_process() const noexcept { return generation_ == fork_generation(); }
 
   void enter(clock::time_point until) {
     const std::lock_guard lock(mutex_);
@@ -36,12 +48,11 @@ class exit_drain {
   }
 
  private:
-  exit_drain() {
-    std::atexit([] { instance().wait(); });
-  }
+  exit_drain() = default;
+  ~exit_drain() = default;
 
   void wait() {
-    if (on_runtime_thread() || generation_ != fork_generation()) return;  // nobody is left who could deliver
+    if (on_runtime_thread()) return;  // nobody is left who could deliver
     std::unique_lock lock(mutex_);
     while (count_ != 0 && clock::now() < until_) empty_.wait_until(lock, until_);
   }
@@ -62,15 +73,18 @@ class exit_hold {
   exit_hold& operator=(const exit_hold&) = delete;
 
   void acquire(clock::duration at_most) {
-    if (!std::exchange(held_, true)) exit_drain::instance().enter(clock::now() + at_most);
+    if (drain_ != nullptr) return;
+    drain_ = &exit_drain::instance();
+    drain_->enter(clock::now() + at_most);
   }
 
   void release() noexcept {
-    if (std::exchange(held_, false)) exit_drain::instance().leave();
+    exit_drain* const drain = std::exchange(drain_, nullptr);
+    if (drain != nullptr && drain->is_of_this_process()) drain->leave();
   }
 
  private:
-  bool held_ = false;
+  exit_drain* drain_ = nullptr;
 };
 
 }  // namespace gtcp::detail
