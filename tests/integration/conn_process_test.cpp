@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MIT
+
+// Connections and processes: what a process leaves behind when it ends, and what a child does to its parent's.
+
+#include <gtcp/conn.hpp>
+#include <gtcp/dial.hpp>
+#include <gtcp/runtime.hpp>
+
+#include "support/conn_pair.hpp"
+#include "support/forms.hpp"
+
+#include <gtest/gtest.h>
+
+#include <asio/use_future.hpp>
+
+#include <chrono>
+#include <cstdlib>
+#include <future>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#if defined(__unix__) || defined(__APPLE__)
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace {
+
+using namespace std::chrono_literals;
+using namespace gtcp_test;
+using gtcp::Conn;
+
+#if defined(__SANITIZE_THREAD__)
+constexpr bool forks = false;  // it ends a child of a process with threads that starts one itself
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+constexpr bool forks = false;
+#else
+constexpr bool forks = true;
+#endif
+#else
+constexpr bool forks = true;
+#endif
+
+#define SKIP_WHERE_NOBODY_FORKS() \
+  if constexpr (!forks) GTEST_SKIP() << "the thread sanitizer knows no threads in children"
+
+/// A child process that runs a function and ends as from main.
+class child_process {
+ public:
+  template <class Function>
+  explicit child_process(Function function) {
+    id_ = ::fork();
+    if (id_ != 0) return;
+    ::alarm(static_cast<unsigned>(ceiling.count()));  // one that hangs is ended by the system
+    int code = 0;
+    try {
+      code = function();
+    } catch (...) {
+      code = 99;
+    }
+    std::exit(code);
+  }
+
+  /// Its exit code, or what ended it, negative.
+  int wait() {
+    int status = 0;
+    if (::waitpid(id_, &status, 0) != id_) return -1000;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+
+ private:
+  ::pid_t id_ = 0;
+};
+
+/// A connection's sockets that nobody has made a Conn of yet, with small buffers between them.
+struct narrow_sockets {
+  narrow_sockets() {
+    auto [first, second] = connected_sockets(net::tcp, {.peer_recv = 4096});
+    first.set_option(asio::socket_base::send_buffer_size(4096));
+    own = first.release();
+    peer = std::make_unique<raw_peer>(std::move(second));
+  }
+  gtcp::detail::native_socket own;
+  std::unique_ptr<raw_peer> peer;
+};
+
+enum class leave { close, drop, keep };
+
+/// What the child does: sends more than the system takes, and ends.
+int send_and_end(narrow_sockets& sockets, leave how) {
+  sockets.peer->close();  // the parent's
+  auto conn = std::make_unique<Conn>(gtcp::NewConnByNetConn(sockets.own));
+  const bool sent = conn->TrySendPkg(pattern(60'000));
+  conn->SendPkg("bye");
+  if (how == leave::close) conn->Close();
+  if (how == leave::keep) conn.release();  // as a global that is never destroyed
+  return sent ? 0 : 1;
+}
+
+TEST(ProcessEnd, DeliversWhatWasAccepted) {
+  SKIP_WHERE_NOBODY_FORKS();
+  for (const leave how : {leave::close, leave::drop, leave::keep}) {
+    narrow_sockets sockets;
+    child_process child([&] { return send_and_end(sockets, how); });
+    gtcp::detail::close_socket(sockets.own, false);
+    EXPECT_TRUE(sockets.peer->read_to_end() == framed(pattern(60'000)) + framed("bye")) << static_cast<int>(how);
+    sockets.peer->close();
+    EXPECT_EQ(child.wait(), 0);
+  }
+}
+
+TEST(ProcessEnd, DeliversThoughTheParentHadConnectionsOfItsOwn) {
+  SKIP_WHERE_NOBODY_FORKS();
+  // The parent's io threads are not the child's.
+  auto [mine, other] = make_narrow();
+  ASSERT_TRUE(mine.TrySendPkg(pattern(60'000)));
+  std::future<std::string> waiting = mine.AsyncRecvPkg(asio::use_future);
+  for (const leave how : {leave::close, leave::drop, leave::keep}) {
+    narrow_sockets sockets;
+    child_process child([&] { return send_and_end(sockets, how); });
+    gtcp::detail::close_socket(sockets.own, false);
+    EXPECT_TRUE(sockets.peer->read_to_end() == framed(pattern(60'000)) + framed("bye")) << static_cast<int>(how);
+    sockets.peer->close();
+    EXPECT_EQ(child.wait(), 0);
+  }
+  EXPECT_TRUE(other.read_pkg() == pattern(60'000));
+  other.write(framed("hello"));
+  ASSERT_TRUE(comes(waiting));
+  EXPECT_EQ(waiting.get(), "hello");
+}
+
+TEST(ProcessEnd, WaitsNoLongerThanTheLingerTime) {
+  SKIP_WHERE_NOBODY_FORKS();
+  narrow_sockets sockets;
+  child_process child([&] {
+    sockets.peer->close();
+    const Conn conn = gtcp::NewConnByNetConn(sockets.own, {}, {.Linger = 50ms});
+    return conn.TrySendPkg(pattern(60'000)) ? 7 : 1;
+  });
+  gtcp::detail::close_socket(sockets.own, false);
+  EXPECT_EQ(child.wait(), 7) << "nobody reads, and still it ends";
+}
+
+enum class child_does { nothing, close, drop, abort };
+
+TEST(Fork, LeavesTheParentsConnectionsAlone) {
+  SKIP_WHERE_NOBODY_FORKS();
+  for (const child_does what : {child_does::nothing, child_does::close, child_does::drop, child_does::abort}) {
+    auto [conn, peer] = make_narrow();
+    auto [idle, idle_peer] = make_conn_and_peer();
+    // One with a receive that waits and an outbox that is not empty, and one that an io thread has waited for before.
+    ASSERT_TRUE(conn.TrySendPkg(pattern(60'000)));
+    std::future<std::string> waiting = conn.AsyncRecvPkg(asio::use_future);
+    std::future<std::string> once = idle.AsyncRecvPkg(asio::use_future);
+    idle_peer.write(framed("once"));
+    ASSERT_TRUE(comes(once));
+    EXPECT_EQ(once.get(), "once");
+    child_process child([&, &first = conn, &second = idle] {
+      for (Conn* const one : {&first, &second}) {
+        switch (what) {
+          case child_does::nothing: break;
+          case child_does::close: one->Close(); break;
+          case child_does::drop: *one = Conn(); break;
+          case child_does::abort: one->Abort(); break;
+        }
+      }
+      return 5;
+    });
+    EXPECT_EQ(child.wait(), 5) << static_cast<int>(what);
+    EXPECT_TRUE(peer.read_pkg() == pattern(60'000)) << static_cast<int>(what);
+    peer.write(framed("hello"));
+    ASSERT_TRUE(comes(waiting));
+    EXPECT_EQ(waiting.get(), "hello");
+    conn.SendPkg("still there");
+    EXPECT_EQ(peer.read_pkg(), "still there");
+    std::future<std::string> again = idle.AsyncRecvPkg(asio::use_future);
+    idle_peer.write(framed("again"));
+    ASSERT_TRUE(comes(again));
+    EXPECT_EQ(again.get(), "again");
+    idle.SendPkg("too");
+    EXPECT_EQ(idle_peer.read_pkg(), "too");
+  }
+}
+
+TEST(Fork, GivesTheChildIoThreadsOfItsOwn) {
+  SKIP_WHERE_NOBODY_FORKS();
+  auto [mine, other] = make_conn_and_peer();
+  std::future<std::string> waiting = mine.AsyncRecvPkg(asio::use_future);  // the parent's io threads run
+  auto [own, second] = connected_sockets(net::tcp);
+  raw_peer peer(std::move(second));
+  const auto descriptor = own.release();
+  child_process child([&] {
+    peer.close();
+    const Conn conn = gtcp::NewConnByNetConn(descriptor);
+    const std::string got = run(conn.AsyncRecvPkg());
+    std::future<std::string> future = conn.AsyncRecvPkg(asio::use_future);
+    if (!comes(future)) return 2;
+    conn.SendPkg(got + future.get());
+    return conn.CloseAndWait(ceiling) ? 0 : 3;
+  });
+  gtcp::detail::close_socket(descriptor, false);
+  peer.write(framed("hello ") + framed("child"));
+  EXPECT_EQ(peer.read_pkg(), "hello child");
+  EXPECT_EQ(peer.read_to_end(), "");
+  peer.close();
+  EXPECT_EQ(child.wait(), 0);
+  other.write(framed("parent"));
+  ASSERT_TRUE(comes(waiting));
+  EXPECT_EQ(waiting.get(), "parent");
+}
+
+TEST(Fork, LetsAChildEndThatHasARuntimeOfItsParent) {
+  SKIP_WHERE_NOBODY_FORKS();
+  auto runtime = std::make_unique<gtcp::Runtime>(1);
+  auto [conn, peer] = make_conn_and_peer({.Executor = runtime->get_executor()});
+  std::future<std::string> waiting = conn.AsyncRecvPkg(asio::use_future);
+  child_process child([&] {
+    runtime.reset();  // its thread is not here
+    return 5;
+  });
+  EXPECT_EQ(child.wait(), 5);
+  peer.write(framed("hello"));
+  ASSERT_TRUE(comes(waiting));
+  EXPECT_EQ(waiting.get(), "hello");
+}
+
+TEST(Descriptors, AreNotInheritedByOtherPrograms) {
+  auto [conn, peer] = make_conn_and_peer();
+  EXPECT_NE(::fcntl(conn.GetNativeHandle(), F_GETFD) & FD_CLOEXEC, 0);
+}
+
+}  // namespace
+
+#endif
