@@ -138,7 +138,8 @@ inline asio::awaitable<std::string> await_run(one_shot_call call, AsyncPayload d
   Conn conn;
   if (!error) {
     ConnOption option = one_shot_call::option();
-    option.Executor = co_await asio::this_coro::executor;
+    const asio::any_io_executor executor = co_await asio::this_coro::executor;
+    option.Executor = executor;
     auto dialing =
         async_dial(call.address, call.dial_timeout(), option, asio::redirect_error(asio::use_awaitable, error));
     conn = co_await std::move(dialing);
@@ -169,7 +170,8 @@ inline asio::awaitable<std::string> await_run_cancellable(one_shot_call call, As
   auto enabling = asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
   co_await std::move(enabling);
   auto running = await_run(std::move(call), std::move(data), OnError(*error));
-  co_return co_await std::move(running);
+  std::string reply = co_await std::move(running);
+  co_return reply;
 }
 
 inline std::error_code code_of(const std::exception_ptr& failure) {
