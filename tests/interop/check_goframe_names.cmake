@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+#
+# cmake -D ROOT=. -D NAMES=tests/interop/goframe_names.txt -P check_goframe_names.cmake
+#
+# Fails when a name of GoFrame's has no row in docs/goframe.md or more than one, when a row has a name that is none, or
+# when a row refers to a test that is not in the file that it links to.
+
+cmake_minimum_required(VERSION 3.22)
+
+file(READ "${ROOT}/docs/goframe.md" page)
+# Brackets and semicolons would be a list's own.
+string(REPLACE ";" "," page "${page}")
+string(REPLACE "](" ">(" page "${page}")
+string(REGEX REPLACE "[][]" " " page "${page}")
+file(STRINGS "${NAMES}" names REGEX "^g")
+list(LENGTH names count)
+if(count LESS 100)
+  message(FATAL_ERROR "${NAMES} has only ${count} names")
+endif()
+
+string(REGEX MATCHALL "\n\\| `[A-Za-z.]+` \\|" rows "${page}")
+list(TRANSFORM rows REPLACE "\n\\| `([A-Za-z.]+)` \\|" "\\1")
+foreach(name IN LISTS names)
+  set(found ${rows})
+  list(FILTER found INCLUDE REGEX "^${name}$")
+  list(LENGTH found times)
+  if(NOT times EQUAL 1)
+    message(SEND_ERROR "docs/goframe.md has ${times} rows for ${name}")
+  endif()
+endforeach()
+foreach(row IN LISTS rows)
+  if(NOT row IN_LIST names)
+    message(SEND_ERROR "docs/goframe.md has a row for ${row}, which GoFrame does not have")
+  endif()
+endforeach()
+
+# [Subject.Behaviour](../tests/folder/file.cpp)
+string(REGEX MATCHALL "[A-Za-z0-9_]+[.][A-Za-z0-9_]+>\\([^)]*\\)" links "${page}")
+list(LENGTH links link_count)
+if(link_count EQUAL 0)
+  message(FATAL_ERROR "docs/goframe.md has no links to tests")
+endif()
+foreach(link IN LISTS links)
+  string(REGEX MATCH "^([A-Za-z0-9_]+)[.]([A-Za-z0-9_]+)>\\(([^)]*)\\)" _ "${link}")
+  set(name "${CMAKE_MATCH_1}.${CMAKE_MATCH_2}")
+  set(test "(${CMAKE_MATCH_1}, ${CMAKE_MATCH_2})")
+  set(target "${CMAKE_MATCH_3}")
+  set(file "${ROOT}/docs/${target}")
+  if(NOT EXISTS "${file}")
+    message(SEND_ERROR "docs/goframe.md links to ${target}, which is missing")
+    continue()
+  endif()
+  file(READ "${file}" source)
+  string(REGEX REPLACE ",[ \n]+" ", " source "${source}")
+  string(FIND "${source}" "${test}" found)
+  if(found EQUAL -1)
+    message(SEND_ERROR "docs/goframe.md: ${target} has no test ${name}")
+  endif()
+endforeach()
+message("${count} names, ${link_count} links to tests")
