@@ -122,7 +122,8 @@ TEST(ConnHandle, GivesItsExecutor) {
   const auto ends = make_conn_and_peer({.Executor = strand});
   EXPECT_EQ(ends.conn.get_executor(), strand);
   ends.conn.Close();
-  EXPECT_EQ(ends.conn.get_executor(), strand) << "handlers of later operations go there too";
+  EXPECT_EQ(ends.conn.get_executor(), asio::any_io_executor(context.get_executor()))
+      << "handlers of later operations go to the same context; a strand of it may not outlive it";
 }
 
 // ---- Addresses
@@ -341,6 +342,9 @@ TEST(Memory, IsNotTakenForALengthThatIsOnlyAnnounced) {
 }
 
 TEST(Memory, OfAnIdleConnectionHoldsNoReadBuffer) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer keeps freed memory";
+#endif
   constexpr int count = 300;
   std::vector<conn_and_peer> connections;
   const std::string large = pattern(60'000);

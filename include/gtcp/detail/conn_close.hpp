@@ -69,6 +69,8 @@ inline void conn_state::close(bool hard) noexcept {
       // The next wait opens it anew, see waiting_executor().
       watch_.release();
       ++watch_number_;
+      // A strand belongs to its context, which may go now; the connection may still be delivering then.
+      if (executor_) executor_ = inner_executor(executor_);
     }
     has_lane = lane_.lock_or_queue(closer_);
   }
