@@ -19,6 +19,7 @@
 #include <gtcp/server.hpp>
 #include <gtcp/server_option.hpp>
 #include <gtcp/timer.hpp>
+#include <gtcp/tls_option.hpp>
 #include <gtcp/version.hpp>
 
 #endif

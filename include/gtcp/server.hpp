@@ -10,6 +10,7 @@
 #include <gtcp/detail/server_state.hpp>
 #include <gtcp/error.hpp>
 #include <gtcp/server_option.hpp>
+#include <gtcp/tls_option.hpp>
 
 #include <asio/awaitable.hpp>
 #include <asio/redirect_error.hpp>
@@ -27,6 +28,12 @@
 #include <utility>
 
 namespace gtcp {
+
+namespace detail {
+/// What a server's TLS members do; in <gtcp/tls.hpp>, so that this header needs no OpenSSL.
+template <class>
+struct server_tls;
+}  // namespace detail
 
 /// The port that stands for any free one: "127.0.0.1:0".
 inline constexpr std::string_view FreePortAddress = ":0";
@@ -176,6 +183,29 @@ class Server {
 
   /// Sets the options for the next Listen and for connections that come from now on.
   void SetOption(const ServerOption& option) const { state_->set_option(option); }
+
+  /// Speaks TLS on connections that come from now on, as `config` says, a std::shared_ptr<asio::ssl::context>; nullptr
+  /// is plain again. Needs <gtcp/tls.hpp>. The handshake runs in the connection's thread or coroutine, before the
+  /// handler; a failed one goes to the error callback.
+  ///
+  /// Errors: std::system_error with Errc::InvalidOption.
+  /// Source: GoFrame: Server.SetTLSConfig.
+  template <class Config>
+  void SetTLSConfig(const Config& config, const TLSOption& option = {}) const {
+    detail::server_tls<Config>::set_config(*state_, config, option);
+  }
+
+  /// Speaks TLS on connections that come from now on, with a certificate and its key from two PEM files; what
+  /// SetTLSConfig set else stays. May be called while the server runs: connections in place go on. Needs
+  /// <gtcp/tls.hpp>.
+  ///
+  /// Errors: those of LoadKeyCrt; CertificateErrorCategory's for a certificate that has expired or is not valid yet.
+  /// The old pair stays then.
+  /// Source: GoFrame: Server.SetTLSKeyCrt.
+  template <class Tls = void>
+  void SetTLSKeyCrt(const std::string& crt_file, const std::string& key_file, OnError on_error = {}) const {
+    detail::server_tls<Tls>::set_pair(*state_, crt_file, key_file, on_error);
+  }
 
   /// Sets who is told what left a handler; empty is one line on stderr.
   void SetErrorCallback(ServerErrorCallback callback) const { state_->set_error_callback(std::move(callback)); }

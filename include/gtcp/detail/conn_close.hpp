@@ -140,12 +140,12 @@ inline void conn_state::discard_input() {
       const std::lock_guard lock(mutex_);
       closer_idle_ = false;
       input_.release();
-      ended = static_cast<bool>(input_error_) || hard_;
+      ended = hard_;  // not at the stream's end either: behind that of a layer the socket may have more
       dead = is_dead(input_error_);
     }
     byte_buffer scratch;
     for (int reads = 1; !ended; ++reads) {
-      const io_result got = transport_->read_some(scratch.prepare(read_block));
+      const io_result got = transport_->discard_some(scratch.prepare(read_block));
       discarded_ += got.size;
       if (got.error || discarded_ > max_discarded) ended = true;
       dead = dead || is_dead(got.error);

@@ -73,6 +73,7 @@ inline void conn_state::set_recv_deadline(clock::time_point at) {
 
 inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, bool try_once, std::string& into,
                                                     std::error_code& error, wait_direction& wait_for) {
+  if (self.goal.is_handshake()) return try_handshake(error, wait_for);
   for (;;) {
     const recv_verdict verdict = self.goal.judge(input_.view(), static_cast<bool>(input_error_), quiet);
     if (verdict.what == recv_verdict::kind::take) {
@@ -81,7 +82,8 @@ inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, 
     }
     if (verdict.what == recv_verdict::kind::fail) {
       error = verdict.error == asio::error::eof && input_error_ ? input_error_ : verdict.error;
-      if (verdict.error == Errc::PkgTruncated && input_error_ != asio::error::eof) error = input_error_;
+      const bool ended_by_peer = input_error_ == asio::error::eof || input_error_ == Errc::TlsTruncated;
+      if (verdict.error == Errc::PkgTruncated && !ended_by_peer) error = input_error_;
       if (IsFatal(error)) note_end(error);
       return progress::done;
     }
@@ -112,6 +114,16 @@ inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, 
       return progress::must_wait;
     }
   }
+}
+
+inline conn_state::progress conn_state::try_handshake(std::error_code& error, wait_direction& wait_for) {
+  const io_result step = transport_->handshake();
+  error = step.error;
+  if (IsFatal(error)) note_end(error);
+  drained_ = false;  // what came behind the handshake is in the layer already
+  if (error || step.wait_for == wait_direction::none) return progress::done;
+  wait_for = step.wait_for;
+  return progress::must_wait;
 }
 
 inline bool conn_state::take(const recv_verdict& verdict, std::string& into, std::error_code& error) {
@@ -239,7 +251,25 @@ inline void conn_state::await_readable(async_receiver& op, wait_direction wait_f
   const auto what = wait_for == wait_direction::write ? asio::socket_base::wait_write : asio::socket_base::wait_read;
   auto& socket = open_watch();
   op.stage_ = async_receiver::stage::waiting;
+  op.wants_write_ = wait_for == wait_direction::both;
+  if (op.wants_write_) await_writable_for_receivers();
   socket.async_wait(what, asio::bind_cancellation_slot(op.wait_signal_.slot(), wait_handler(op)));
+}
+
+inline void conn_state::await_writable_for_receivers() {
+  // One wait serves all of them: it may outlive the receiver that began it.
+  if (std::exchange(writable_awaited_, true)) return;
+  open_watch().async_wait(asio::socket_base::wait_write, [weak = weak_from_this()](std::error_code) {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    const std::lock_guard lock(self->mutex_);
+    self->writable_awaited_ = false;
+    for (receiver* entry = self->receivers_; entry != nullptr; entry = entry->next_) {
+      async_receiver* const op = entry->asynchronous();
+      const bool waits = op != nullptr && op->stage_ == async_receiver::stage::waiting && op->wants_write_;
+      if (waits) op->wait_signal_.emit(asio::cancellation_type::all);
+    }
+  });
 }
 
 inline void conn_state::on_wait_over(async_receiver& op) {

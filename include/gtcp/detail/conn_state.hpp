@@ -96,6 +96,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   std::any& user_data() noexcept { return user_data_; }
   const pkg_format& format() const noexcept { return format_; }
   outbox& out() noexcept { return outbox_; }
+  transport& layer() noexcept { return *transport_; }
 
   SendMode mode() const noexcept { return mode_.load(std::memory_order_relaxed); }
   void set_mode(SendMode mode) noexcept { mode_.store(mode, std::memory_order_relaxed); }
@@ -325,6 +326,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   progress try_receive(receiver& self, bool quiet, bool try_once, std::string& into, std::error_code& error,
                        wait_direction& wait_for);
 
+  /// The same for the goal of a handshake.
+  progress try_handshake(std::error_code& error, wait_direction& wait_for);
+
   bool take(const recv_verdict& verdict, std::string& into, std::error_code& error);
 
   std::error_code queue_for_lane(thread_receiver& self);
@@ -338,6 +342,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   lane_waiter* finish(async_receiver& op, std::error_code error, bool may_dispatch);
 
   void await_readable(async_receiver& op, wait_direction wait_for);
+
+  /// Under the mutex: ends the wait of a receiver that wants it when the transport takes bytes.
+  void await_writable_for_receivers();
 
   void on_wait_over(async_receiver& op);
 
@@ -477,6 +484,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   bool on_default_runtime_ = false;
   watch watch_;
   unsigned watch_number_ = 0;
+  bool writable_awaited_ = false;  ///< for receivers
 
   // Closing.
   std::atomic<bool> closed_{false};

@@ -113,6 +113,7 @@ class flush_record : public outbox_waiter {
  private:
   friend class outbox;
   std::uint64_t target_ = 0;
+  std::uint64_t take_ = 0;  ///< the write that took the last byte before it; 0: not yet
 };
 
 /// What the outbox needs of the connection around it. Called without the outbox's mutex.
@@ -165,7 +166,7 @@ class outbox {
       return send_outcome::done;
     }
     const bool borrowed = may_wait && (record.direct || record.payload.size() >= borrow_from);
-    const bool idle = !writing_ && queue_.empty() && drain_.empty() && fill_.empty();
+    const bool idle = !writing_ && queue_.empty() && drain_.empty() && fill_.empty() && !sink_holds_;
     if (!borrowed && queue_.empty()) {
       if (idle && (corks_ == 0 || record.size() >= cork_limit)) {
         send_straight(record, lock);
@@ -247,7 +248,7 @@ class outbox {
   /// Waits for everything accepted so far to be with the system: done, or waiting (finished() follows).
   send_outcome flush(flush_record& record, thread_wait* self = nullptr) {
     std::unique_lock lock(mutex_);
-    if (closed_ || pending() == 0) {
+    if (closed_ || (pending() == 0 && !sink_holds_)) {
       record.error = closed_ ? stop_ : write_error_;
       record.done = true;
       return send_outcome::done;
@@ -345,7 +346,7 @@ class outbox {
   /// Bytes that were accepted and are not with the system yet.
   std::size_t pending_bytes() const {
     const std::lock_guard lock(mutex_);
-    return pending();
+    return pending() + (sink_holds_ ? 1 : 0);
   }
 
   /// What the transport failed with, if it did.
@@ -406,6 +407,7 @@ class outbox {
     writing_ = false;
     record.done = true;
     record.written_ = put.size;
+    note_take(put);
     if (put.error) {
       // What may go better at the next try, and took nothing, is this sender's alone.
       if (put.size != 0 || !is_transient(put.error)) fail(put.error);
@@ -415,15 +417,32 @@ class outbox {
     } else if (put.size < record.size()) {
       blocked_for_ = put.wait_for == wait_direction::none ? wait_direction::write : put.wait_for;
       if (!keep_rest(record)) record.error = write_error_;
+    } else if (sink_holds_) {
+      wait_for(put.wait_for);
     }
     if (has_work() || wants_drained_ || wants_left_ || dropped_) {
       // Others came meanwhile: served once by this thread, then by whoever waits or by an io thread.
-      if (!put.error && put.size == record.size()) flush_round(lock);
+      if (!put.error && put.size == record.size() && !sink_holds_) flush_round(lock);
       settle(lock);
     }
   }
 
-  bool has_work() const noexcept { return !drain_.empty() || !fill_.empty() || !queue_.empty(); }
+  bool has_work() const noexcept {
+    return !drain_.empty() || !fill_.empty() || !queue_.empty() || sink_holds_ || must_finish();
+  }
+
+  /// Whether what the transport itself says at the end is not with the system yet.
+  bool must_finish() const noexcept { return wants_drained_ && !finished_stream_ && !write_error_ && !dropped_; }
+
+  /// Notes which writes are with the system: all but the last one that took something, when the transport holds a part.
+  void note_take(const io_result& put) noexcept {
+    if (put.size != 0) ++takes_;
+    sink_holds_ = put.holds && !put.error;
+    if (!sink_holds_)
+      settled_takes_ = takes_;
+    else if (put.size != 0)
+      settled_takes_ = takes_ - 1;
+  }
 
   void flush_and_settle(std::unique_lock<std::mutex>& lock, bool relock = false) {
     constexpr int max_rounds = 16;  // nobody serves others forever
@@ -454,7 +473,7 @@ class outbox {
         parts[count++] = record.payload + out;
       }
     }
-    if (count == 0) return false;
+    if (count == 0 && !sink_holds_) return finish_stream(lock);
     has_corked_.store(!fill_.empty(), std::memory_order_relaxed);
 
     writing_ = true;
@@ -471,6 +490,7 @@ class outbox {
       left -= drained;
     }
     written_total_ += put.size;
+    note_take(put);
     for (outbox_waiter* waiter = queue_.first(); waiter != nullptr;) {
       send_record& record = static_cast<send_record&>(*waiter);
       if (!record.in_flight_) break;
@@ -479,7 +499,7 @@ class outbox {
       const std::size_t part = std::min(left, record.size() - record.written_);
       record.written_ += part;
       left -= part;
-      if (record.written_ == record.size()) {
+      if (record.written_ == record.size() && !(record.direct && sink_holds_)) {
         queue_.remove(record);
         finish(record, {});
       } else if (record.stop_) {
@@ -499,6 +519,19 @@ class outbox {
       return false;
     }
     return has_work();
+  }
+
+  /// Behind the last byte: lets the transport say what it says at the end. Returns whether another round makes sense.
+  bool finish_stream(std::unique_lock<std::mutex>& lock) {
+    if (!must_finish()) return false;
+    writing_ = true;
+    lock.unlock();
+    const io_result put = sink_.finish_stream();
+    lock.lock();
+    writing_ = false;
+    finished_stream_ = put.error || put.wait_for == wait_direction::none;
+    if (!finished_stream_) wait_for(put.wait_for);
+    return false;
   }
 
   /// After an error that may not come again, which took nothing: a package that has not begun is its sender's to send
@@ -584,6 +617,8 @@ class outbox {
       flush_record& flush = static_cast<flush_record&>(*flushes_.first());
       const std::uint64_t came_later = accepted_total_ - flush.target_;
       if (pending() > came_later) return;
+      if (flush.take_ == 0) flush.take_ = takes_;
+      if (flush.take_ > settled_takes_) return;
       flushes_.remove(flush);
       finish(flush, {});
     }
@@ -604,7 +639,8 @@ class outbox {
   }
 
   void drop_now(std::error_code error) {
-    if (pending() != 0) lost_.store(true, std::memory_order_relaxed);
+    if (pending() != 0 || sink_holds_) lost_.store(true, std::memory_order_relaxed);
+    sink_holds_ = false;
     drain_.release();
     fill_.release();
     while (!queue_.empty()) {
@@ -650,7 +686,7 @@ class outbox {
       fill_.release();
     }
     bool await = false;
-    const bool corked = corks_ != 0 && queue_.empty() && drain_.empty();
+    const bool corked = corks_ != 0 && queue_.empty() && drain_.empty() && !sink_holds_;
     if (work && drainer_ == drainer::none && !writing_ && !corked) {
       if (threads_ != nullptr) {
         threads_->wake();  // finds no drainer and takes over
@@ -698,8 +734,12 @@ class outbox {
   std::atomic<bool> has_corked_{false};
   wait_direction blocked_for_ = wait_direction::write;
   drainer drainer_ = drainer::none;
-  bool writing_ = false;   ///< somebody is inside sink_.write_some
-  bool awaiting_ = false;  ///< outbox_host::await_writable was called and on_writable is to come
+  bool writing_ = false;             ///< somebody is inside sink_.write_some
+  bool awaiting_ = false;            ///< outbox_host::await_writable was called and on_writable is to come
+  std::uint64_t takes_ = 0;          ///< writes that took something
+  std::uint64_t settled_takes_ = 0;  ///< of those, how many are with the system
+  bool sink_holds_ = false;          ///< the transport holds a part of what it took
+  bool finished_stream_ = false;
   bool closed_ = false;
   bool dropped_ = false;
   bool wants_drained_ = false;

@@ -81,6 +81,7 @@ class async_receiver : public receiver {
   bool holds_lane_ = false;
   bool last_try_ = false;
   bool may_end_quietly_ = false;
+  bool wants_write_ = false;  ///< the wait is over, too, when the transport takes bytes
   asio::cancellation_signal wait_signal_;
   std::optional<asio::steady_timer> timer_;
   std::unique_ptr<asio::steady_timer> pause_;  ///< between tries

@@ -35,6 +35,9 @@ struct recv_verdict {
 
 class recv_goal {
  public:
+  /// No bytes at all, only the transport's handshake.
+  static recv_goal handshake() { return recv_goal(kind::handshake); }
+
   /// One package.
   static recv_goal package(const pkg_format& format) {
     recv_goal goal(kind::package);
@@ -59,6 +62,8 @@ class recv_goal {
     return goal;
   }
 
+  bool is_handshake() const noexcept { return kind_ == kind::handshake; }
+
   /// Whether the receive ends when nothing more came for a while.
   bool ends_when_quiet() const noexcept { return kind_ == kind::all; }
 
@@ -71,6 +76,7 @@ class recv_goal {
       return recv_verdict::fail(asio::error::eof);
     };
     switch (kind_) {
+      case kind::handshake: return missing(1);
       case kind::package: {
         if (buffered.size() < format_.header_size) return missing(format_.header_size);
         std::size_t size = 0;
@@ -102,7 +108,7 @@ class recv_goal {
   }
 
  private:
-  enum class kind : unsigned char { package, exactly, some, all, until };
+  enum class kind : unsigned char { handshake, package, exactly, some, all, until };
 
   explicit recv_goal(kind what) : kind_(what) {}
 

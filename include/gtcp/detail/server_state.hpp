@@ -10,8 +10,12 @@
 
 #include <gtcp/conn.hpp>
 #include <gtcp/detail/dialer.hpp>
+#include <gtcp/detail/operation.hpp>
+#include <gtcp/detail/recv_goal.hpp>
 #include <gtcp/detail/server_handler.hpp>
 #include <gtcp/detail/server_listener.hpp>
+#include <gtcp/detail/time_limit.hpp>
+#include <gtcp/detail/transport.hpp>
 #include <gtcp/dial.hpp>
 #include <gtcp/error.hpp>
 #include <gtcp/runtime.hpp>
@@ -21,6 +25,8 @@
 #include <asio/awaitable.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/use_awaitable.hpp>
 
 #include <condition_variable>
 #include <cstddef>
@@ -44,6 +50,15 @@ namespace gtcp::detail {
 
 class server_state;
 
+/// What a server puts between the sockets and the packages of its connections. Thread safety: used by several threads.
+class server_layer {
+ public:
+  virtual ~server_layer() = default;
+  virtual std::unique_ptr<transport> wrap(native_socket descriptor) const = 0;
+  /// For the handshake of one connection, in its own thread or coroutine.
+  virtual time_limit handshake_limit() const = 0;
+};
+
 /// The server whose handler, or whose accept loop, runs in the calling thread.
 inline const server_state*& server_of_this_thread() noexcept {
   thread_local const server_state* server = nullptr;
@@ -53,11 +68,13 @@ inline const server_state*& server_of_this_thread() noexcept {
 /// A connection with its handler. Made when it was accepted; destroyed, in whichever way, when its handler has ended.
 class server_session {
  public:
-  server_session(std::shared_ptr<server_state> server, server_handler handler, Conn conn, bool waited_for)
+  server_session(std::shared_ptr<server_state> server, server_handler handler, Conn conn,
+                 std::shared_ptr<const server_layer> layer, bool waited_for)
       : server_(std::move(server)),
         handler_(std::move(handler)),
         conn_(std::move(conn)),
         state_(state_of(conn_access::state(conn_))),
+        layer_(std::move(layer)),
         waited_for_(waited_for) {}
   ~server_session();
   server_session(const server_session&) = delete;
@@ -72,11 +89,13 @@ class server_session {
   friend class server_state;
 
   void report(std::exception_ptr failure) const;
+  void end_handshake(const std::error_code& error) const;
 
   std::shared_ptr<server_state> server_;
   server_handler handler_;
   Conn conn_;
   const std::shared_ptr<conn_state> state_;
+  const std::shared_ptr<const server_layer> layer_;
   const bool waited_for_;  ///< by the server's destructor
 
   // The server's, under its mutex.
@@ -117,6 +136,15 @@ class server_state : public std::enable_shared_from_this<server_state> {
       std::swap(handler_, handler);
     }
     // The old one is destroyed here, outside of the mutex: it may hold the last handle of a server.
+  }
+  /// Of connections that come from now on; nullptr is none.
+  void set_layer(std::shared_ptr<const server_layer> layer) {
+    const std::lock_guard lock(mutex_);
+    std::swap(layer_, layer);
+  }
+  std::shared_ptr<const server_layer> layer() const {
+    const std::lock_guard lock(mutex_);
+    return layer_;
   }
   void set_option(const ServerOption& option) {
     auto fresh = std::make_shared<const ServerOption>(option);
@@ -249,10 +277,12 @@ class server_state : public std::enable_shared_from_this<server_state> {
     try {
       server_handler handler;
       std::shared_ptr<const ServerOption> option;
+      std::shared_ptr<const server_layer> layer;
       {
         const std::lock_guard lock(mutex_);
         handler = handler_;
         option = option_;
+        layer = layer_;
       }
       if (!handler) return;
       ConnOption settings = option->Conn;
@@ -260,9 +290,11 @@ class server_state : public std::enable_shared_from_this<server_state> {
       const bool own_threads = !settings.Executor;
       if (own_threads && handler.is_coroutine()) settings.Executor = Runtime::Default().get_executor();
       if (apply(settings, descriptor, is_unix)) return;  // its peer has gone already
-      conn = make_conn(guard.release(), settings);
+      auto wrapped = layer != nullptr ? layer->wrap(descriptor) : nullptr;
+      conn = make_conn(guard.release(), settings, std::move(wrapped));
       const bool waited_for = own_threads || !handler.is_coroutine();
-      auto session = std::make_unique<server_session>(shared_from_this(), std::move(handler), conn, waited_for);
+      auto session =
+          std::make_unique<server_session>(shared_from_this(), std::move(handler), conn, std::move(layer), waited_for);
       if (!enter(*session)) return;
       if (session->handler_.is_coroutine()) {
         asio::co_spawn(settings.Executor, server_session::serve(std::move(session)), asio::detached);
@@ -446,6 +478,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
   std::string address_;
   server_handler handler_;
   std::shared_ptr<const ServerOption> option_;
+  std::shared_ptr<const server_layer> layer_;
 
   std::shared_ptr<server_listener> listener_;
   std::string listened_;  ///< the address as it was when listening began
@@ -477,6 +510,10 @@ inline void server_session::run() {
   const server_state*& current = server_of_this_thread();
   current = server_.get();
   try {
+    if (layer_ != nullptr) {
+      std::string nothing;
+      end_handshake(state_->receive(recv_goal::handshake(), layer_->handshake_limit(), nothing));
+    }
     handler_.run(conn_);
 #if defined(__GLIBCXX__)
   } catch (const abi::__forced_unwind&) {
@@ -490,6 +527,13 @@ inline void server_session::run() {
 inline asio::awaitable<void> server_session::serve(std::unique_ptr<server_session> self) {
   std::exception_ptr failure;
   try {
+    if (self->layer_ != nullptr) {
+      std::error_code error;
+      auto waiting = async_receive(prepared{"handshake", self->state_}, recv_goal::handshake(),
+                                   self->layer_->handshake_limit(), asio::redirect_error(asio::use_awaitable, error));
+      co_await std::move(waiting);
+      self->end_handshake(error);
+    }
     auto handling = self->handler_.make(self->conn_);
     co_await std::move(handling);
 #if defined(__GLIBCXX__)
@@ -502,6 +546,13 @@ inline asio::awaitable<void> server_session::serve(std::unique_ptr<server_sessio
   if (failure) self->report(failure);
 }
 
+/// Throws if the connection can't be served. What the layer says of the reason is still delivered, but not to a peer
+/// that takes too long.
+inline void server_session::end_handshake(const std::error_code& error) const {
+  if (error == Errc::Timeout) conn_.Abort();
+  if (error) throw std::system_error(error, "handshake [" + conn_.RemoteAddr() + "]");
+}
+
 /// The end of the own connection is how a handler normally ends.
 inline void server_session::report(std::exception_ptr failure) const {
   try {
@@ -509,7 +560,8 @@ inline void server_session::report(std::exception_ptr failure) const {
   } catch (const std::system_error& error) {
     const std::error_code& code = error.code();
     const bool is_end = code == asio::error::eof || code == Errc::Closed || code == asio::error::connection_reset ||
-                        code == asio::error::connection_aborted || code == asio::error::broken_pipe;
+                        code == asio::error::connection_aborted || code == asio::error::broken_pipe ||
+                        code == Errc::TlsTruncated;
     if (is_end && (conn_.IsClosed() || conn_.CloseReason())) return;
   } catch (...) {
   }

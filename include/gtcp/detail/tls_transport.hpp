@@ -40,6 +40,7 @@ struct tls_settings {
       {};  ///< client: what the certificate must be for, and, unless it is an IP address, sent as SNI
   std::string protocols = {};  ///< ALPN, as on the wire: length byte, name, ...
   std::shared_ptr<SSL_SESSION> session = {};
+  tls_context identity = {};  ///< server: whose certificate and key take the place of the context's
 };
 
 /// Thread safety: all members may be called by any thread; one mutex orders them, never held while waiting.
@@ -116,7 +117,7 @@ class tls_transport final : public transport {
     socket_.flush();
     if (fatal_) return {0, fatal_};
     if (socket_.write_error()) return {0, socket_.write_error()};
-    if (socket_.pending() != 0) return {0, {}, wait_direction::write};
+    if (socket_.pending() != 0) return blocked(0);
     if (ended_ && asio::buffer_size(buffers) != 0) return {0, asio::error::shut_down};
 
     std::size_t total = 0;
@@ -132,7 +133,7 @@ class tls_transport final : public transport {
       total += put;
       source.consume(put);
       if (socket_.write_error()) return {total, socket_.write_error()};
-      if (socket_.pending() != 0) return {total, {}, wait_direction::write};
+      if (socket_.pending() != 0) return blocked(total);
     }
     return {total};
   }
@@ -273,6 +274,14 @@ class tls_transport final : public transport {
     // Under mutual TLS OpenSSL refuses to resume sessions that name no context.
     static constexpr unsigned char id_context[] = {'g', 't', 'c', 'p'};
     ::SSL_set_session_id_context(ssl, id_context, sizeof(id_context));
+    if (settings_.identity != nullptr) {
+      SSL_CTX* const pair = settings_.identity->native_handle();
+      STACK_OF(X509)* chain = nullptr;
+      SSL_CTX_get0_chain_certs(pair, &chain);
+      ::SSL_certs_clear(ssl);
+      if (::SSL_use_cert_and_key(ssl, ::SSL_CTX_get0_certificate(pair), ::SSL_CTX_get0_privatekey(pair), chain, 1) != 1)
+        throw std::system_error(take_openssl_error(), "TLS certificate and key");
+    }
     if (!settings_.resumes) {
       // A client that only sends never reads its tickets, and its system resets the connection at its close for that:
       // a server that is slow to read would lose data.
@@ -320,6 +329,9 @@ class tls_transport final : public transport {
     }
     return {0, {}, socket_.pending() != 0 ? wait_direction::write : wait_direction::none};
   }
+
+  /// What a write says that took `size` bytes, with ciphertext left.
+  static io_result blocked(std::size_t size) noexcept { return {size, {}, wait_direction::write, false, true}; }
 
   /// What a read waits for.
   wait_direction wants() const noexcept {

@@ -20,6 +20,7 @@ struct io_result {
   std::error_code error{};                         ///< asio::error::eof at the end of the stream
   wait_direction wait_for = wait_direction::none;  ///< what to wait for before the next try
   bool drained = false;                            ///< read: the next try would find nothing, so wait first
+  bool holds = false;                              ///< write: a part of what was taken is not with the system yet
 };
 
 /// Thread safety: one thread may read while one other writes; the calls of one direction need an order of their own.
@@ -32,8 +33,7 @@ class transport {
 
   virtual io_result read_some(asio::mutable_buffer buffer) = 0;
 
-  /// Everything taken, and still something to wait for: a part is in the transport, which goes on with it at every
-  /// further call, also one without bytes.
+  /// What the transport holds of what it took, it goes on with at every further call, also one without bytes.
   virtual io_result write_some(std::span<const asio::const_buffer> buffers) = 0;
 
   /// Writes what a layer itself says at the end; done when there is nothing to wait for.
