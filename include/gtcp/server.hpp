@@ -162,7 +162,8 @@ class Server {
   /// the peers' systems have all of it.
   ///
   /// Errors: Errc::Timeout when it is not done in time (it goes on in the background); Errc::WouldDeadlock on an io
-  /// thread and in its own handlers, after closing.
+  /// thread and in its own handlers, after closing. Coroutines on an executor of the user's are not known as handlers
+  /// here, and wait for themselves.
   bool CloseAndWait(Timeout timeout, OnError on_error = {}) const {
     bool delivered = false;
     const std::error_code error = state()->close_and_wait(detail::deadline_after(timeout), delivered);

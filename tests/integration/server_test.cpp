@@ -264,6 +264,7 @@ TEST_P(ServerOfEachKind, ClosesInEveryStateFromSeveralThreads) {
     running_server server(GetParam(), echo, async_echo);
     const std::string address = server->GetListenedAddress();
     std::latch begin(4);
+    std::atomic<int> connected{0};
     std::vector<std::jthread> threads;
     for (int i = 0; i < 2; ++i) {
       threads.emplace_back([&] {
@@ -272,6 +273,8 @@ TEST_P(ServerOfEachKind, ClosesInEveryStateFromSeveralThreads) {
           std::error_code error;
           const Conn conn = NewConn(address, error);
           if (error) return;
+          connected.fetch_add(1);
+          connected.notify_all();
           conn.SendPkg("x", error);
           conn.RecvPkg(error);
         }
@@ -280,8 +283,10 @@ TEST_P(ServerOfEachKind, ClosesInEveryStateFromSeveralThreads) {
     for (int i = 0; i < 2; ++i) {
       threads.emplace_back([&, i] {
         begin.arrive_and_wait();
-        for (int turn = 0; turn < round * (i + 1) * 100; ++turn) std::this_thread::yield();
+        for (int now = connected; now < round * (i + 1); now = connected) connected.wait(now);
         server->Close();
+        connected.fetch_add(1'000'000);  // no more come
+        connected.notify_all();
       });
     }
     threads.clear();

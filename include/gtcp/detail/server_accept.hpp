@@ -93,13 +93,24 @@ inline void accept_in_thread(server_state& server, server_listener& listener) {
 /// Accepts and serves in the calling thread until the listener is closed and every handler has ended. Follows
 /// begin_run().
 inline void run_in_thread(server_state& server, server_listener& listener) {
-  const server_state*& current = server_of_this_thread();
-  const server_state* const outer = std::exchange(current, &server);
-  accept_in_thread(server, listener);
-  current = outer;
-  server.end_accepting();
+  struct end_run_at_exit {
+    server_state& server;
+    ~end_run_at_exit() { server.end_run(); }
+  };
+  const end_run_at_exit run{server};
+  {
+    struct end_accepting_at_exit {
+      server_state& server;
+      const server_state* outer = std::exchange(server_of_this_thread(), &server);
+      ~end_accepting_at_exit() {
+        server_of_this_thread() = outer;
+        server.end_accepting();
+      }
+    };
+    const end_accepting_at_exit accepting{server};
+    accept_in_thread(server, listener);
+  }
   server.wait_sessions(no_deadline);
-  server.end_run();
 }
 
 /// What the asynchronous accept loop waits with. Everything but wake() is used on its strand.

@@ -81,16 +81,22 @@ class server_listener {
 
   /// Waits in the calling thread for a connection, or for close(); may return early.
   void wait() {
+    struct unlisted_at_exit {
+      server_listener& listener;
+      ~unlisted_at_exit() {
+        const std::lock_guard lock(listener.mutex_);
+        listener.waiting_ = nullptr;
+        listener.changed_.notify_all();
+      }
+    };
     waker& wake = waker::of_this_thread();
     {
       const std::lock_guard lock(mutex_);
       if (closed_) return;
       waiting_ = &wake;
     }
+    const unlisted_at_exit guard{*this};  // also when the thread is cancelled
     wait_descriptor(descriptor_, wait_direction::read, wake, no_deadline);
-    const std::lock_guard lock(mutex_);
-    waiting_ = nullptr;
-    changed_.notify_all();
   }
 
   /// Waits in the calling thread for `until`, end_pause() or close().

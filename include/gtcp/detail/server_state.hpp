@@ -42,13 +42,17 @@
 #include <utility>
 #include <vector>
 
-#if defined(__GLIBCXX__)
-#include <cxxabi.h>
-#endif
-
 namespace gtcp::detail {
 
 class server_state;
+
+/// For catch (...): returns what was caught, and passes on what is no exception of C++: a thread that ends itself, by
+/// pthread_exit or because it is cancelled, unwinds its stack in the same way and must not be held up.
+inline std::exception_ptr caught_exception() {
+  std::exception_ptr exception = std::current_exception();
+  if (!exception) throw;
+  return exception;
+}
 
 /// What a server puts between the sockets and the packages of its connections. Thread safety: used by several threads.
 class server_layer {
@@ -152,9 +156,11 @@ class server_state : public std::enable_shared_from_this<server_state> {
     std::swap(option_, fresh);
   }
   void set_error_callback(ServerErrorCallback callback) {
-    ServerOption changed = *option();
-    changed.ErrorCallback = std::move(callback);
-    set_option(changed);
+    std::shared_ptr<const ServerOption> replaced;
+    const std::lock_guard lock(mutex_);
+    auto fresh = std::make_shared<ServerOption>(*option_);
+    fresh->ErrorCallback = std::move(callback);
+    replaced = std::exchange(option_, std::move(fresh));
   }
   std::shared_ptr<const ServerOption> option() const {
     const std::lock_guard lock(mutex_);
@@ -306,7 +312,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
         }).detach();
       }
     } catch (...) {
-      report(conn, std::current_exception());
+      report(conn, caught_exception());
     }
   }
 
@@ -373,12 +379,8 @@ class server_state : public std::enable_shared_from_this<server_state> {
     const std::shared_ptr<const ServerOption> settings = option();
     try {
       if (settings->ErrorCallback) return settings->ErrorCallback(conn, failure);
-#if defined(__GLIBCXX__)
-    } catch (const abi::__forced_unwind&) {
-      throw;
-#endif
     } catch (...) {
-      print(conn, "the error callback of a server failed: ", std::current_exception());
+      print(conn, "the error callback of a server failed: ", caught_exception());
     }
     print(conn, conn ? "a server's handler failed: " : "a server failed: ", failure);
   }
@@ -515,12 +517,8 @@ inline void server_session::run() {
       end_handshake(state_->receive(recv_goal::handshake(), layer_->handshake_limit(), nothing));
     }
     handler_.run(conn_);
-#if defined(__GLIBCXX__)
-  } catch (const abi::__forced_unwind&) {
-    throw;  // the handler ends its thread (pthread_exit)
-#endif
   } catch (...) {
-    report(std::current_exception());
+    report(caught_exception());
   }
 }
 
@@ -536,12 +534,8 @@ inline asio::awaitable<void> server_session::serve(std::unique_ptr<server_sessio
     }
     auto handling = self->handler_.make(self->conn_);
     co_await std::move(handling);
-#if defined(__GLIBCXX__)
-  } catch (const abi::__forced_unwind&) {
-    throw;
-#endif
   } catch (...) {
-    failure = std::current_exception();
+    failure = caught_exception();
   }
   if (failure) self->report(failure);
 }
