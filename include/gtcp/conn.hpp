@@ -132,7 +132,7 @@ class Conn : public PkgOperations {
   ///
   /// Source: GoFrame: Conn.Close.
   void Close() const noexcept {
-    if (state_ != nullptr) state_->close(false);
+    if (state_ != nullptr) state_->close_or_give_back();
   }
 
   /// Closes and waits until everything is delivered, at most `timeout`. Returns whether the peer's system has all of
@@ -240,6 +240,7 @@ class Conn : public PkgOperations {
   NativeHandle GetNativeHandle() const {
     NativeHandle handle = detail::invalid_native_socket;
     if (state_ != nullptr) {
+      state_->keep_from_pool();
       static_cast<void>(state_->with_descriptor([&](NativeHandle descriptor) {
         handle = descriptor;
         return std::error_code();
@@ -271,6 +272,7 @@ class Conn : public PkgOperations {
     std::error_code error =
         detail::check(ConnOption{.KeepAliveIdle = idle, .KeepAliveInterval = interval, .KeepAliveCount = count}, why);
     if (!error) {
+      state_->keep_from_pool();
       error = state_->with_descriptor(
           [&](NativeHandle descriptor) { return detail::set_keep_alive_times(descriptor, idle, interval, count); });
     }
@@ -332,6 +334,7 @@ class Conn : public PkgOperations {
 
   void set_option(const char* name, detail::socket_option option, std::size_t value, const OnError& on_error) const {
     if (!connected(name, on_error)) return;
+    state_->keep_from_pool();
     constexpr std::size_t max_int = std::numeric_limits<int>::max();
     const std::error_code error =
         value > max_int ? make_error_code(Errc::InvalidOption) : state_->with_descriptor([&](NativeHandle descriptor) {
@@ -388,7 +391,7 @@ struct conn_access {
   /// Makes the first handle: dropped with all its copies, the connection closes.
   static Conn make(std::shared_ptr<conn_state> state) {
     conn_state* const raw = state.get();
-    return Conn(conn_ptr(raw, [state = std::move(state)](conn_state*) noexcept { state->close(false); }));
+    return Conn(conn_ptr(raw, [state = std::move(state)](conn_state*) noexcept { state->close_or_give_back(); }));
   }
 
   static const conn_ptr& state(const Conn& conn) noexcept { return conn.state_; }

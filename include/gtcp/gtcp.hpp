@@ -15,6 +15,8 @@
 #include <gtcp/payload.hpp>
 #include <gtcp/pkg_operations.hpp>
 #include <gtcp/pkg_option.hpp>
+#include <gtcp/pool_conn.hpp>
+#include <gtcp/pool_option.hpp>
 #include <gtcp/runtime.hpp>
 #include <gtcp/server.hpp>
 #include <gtcp/server_option.hpp>

@@ -50,6 +50,7 @@ class PkgOperations : public ByteOperations {
     std::error_code error = op.error;
     if (!error) error = op.conn->send(header, {data.Data(), data.Size()}, {}, /*may_wait=*/false);
     const bool sent = !error;
+    if (sent) op.conn->note_send(header);
     op.report(on_error, error == asio::error::would_block ? std::error_code() : error);
     return sent;
   }

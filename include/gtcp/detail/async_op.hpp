@@ -206,6 +206,7 @@ class async_send_op final : public Record {
     const std::shared_ptr<conn_state> keep = conn_;
     if constexpr (std::is_same_v<Record, send_record>) {
       if (is_transient(this->error) && retry_.Count-- > 0) return try_again_later();
+      if (conn_->should_renew(this->error)) return try_again_renewed();
     }
     const std::error_code result = this->error;
     pending_handler<Handler> pending(std::move(pending_));
@@ -231,7 +232,7 @@ class async_send_op final : public Record {
   /// Owns the operation while it pauses before its next try.
   struct pause_handler {
     std::unique_ptr<async_send_op, void (*)(async_send_op*)> op;
-    void operator()(std::error_code) {
+    void operator()(std::error_code = {}) {
       async_send_op* const again = op.release();
       const conn_ptr conn = again->conn_;
       const clock::time_point until = again->limit_.resolve(conn->send_deadline());
@@ -245,12 +246,21 @@ class async_send_op final : public Record {
     }
   };
 
+  pause_handler when_paused() {
+    return {{this, [](async_send_op* op) {
+               const pending_handler<Handler> dropped(std::move(op->pending_));
+               op_memory<async_send_op, Handler>::free(op, dropped.handler());
+             }}};
+  }
+
   void try_again_later() {
     pause_ = std::make_unique<asio::steady_timer>(inner_executor(pending_.io()), retry_pause(retry_));
-    pause_->async_wait(pause_handler{{this, [](async_send_op* op) {
-                                        const pending_handler<Handler> dropped(std::move(op->pending_));
-                                        op_memory<async_send_op, Handler>::free(op, dropped.handler());
-                                      }}});
+    pause_->async_wait(when_paused());
+  }
+
+  /// Without a fresh connection it fails again, with the same error.
+  void try_again_renewed() {
+    conn_->start_renewal(limit_, [again = std::make_shared<pause_handler>(when_paused())] { (*again)(); });
   }
 
   std::shared_ptr<conn_state> conn_;
@@ -337,6 +347,7 @@ auto async_send(prepared op, pkg_header header, AsyncPayload data, time_limit li
         async_send_op<decltype(handler), send_record>::start(
             std::move(handler), checked.conn, std::move(bytes), until, checked.retry,
             [&](outbox& out, send_record& record, asio::const_buffer payload) {
+              checked.conn->note_send(head);
               record.header = head;
               record.payload = payload;
               record.direct = direct;

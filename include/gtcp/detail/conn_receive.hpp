@@ -130,6 +130,7 @@ inline bool conn_state::take(const recv_verdict& verdict, std::string& into, std
   into.assign(input_.data() + verdict.skip, verdict.size);
   input_.consume(verdict.skip + verdict.size + verdict.drop);
   if (input_.empty() && drained_) input_.release();
+  if (lease_ != nullptr) lease_->note_receive();
   error.clear();
   return true;
 }

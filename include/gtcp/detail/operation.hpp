@@ -122,7 +122,13 @@ inline void send(const prepared& op, const pkg_header& header, Payload data, con
   std::error_code error = op.error;
   if (!error) {
     const asio::const_buffer payload(data.Data(), data.Size());
-    error = with_retries(op, limit, [&] { return op.conn->send(header, payload, limit); });
+    op.conn->note_send(header);
+    const auto attempt = [&] { return op.conn->send(header, payload, limit); };
+    error = with_retries(op, limit, attempt);
+    if (op.conn->should_renew(error)) {
+      if (op.conn->renew(limit)) error = with_retries(op, limit, attempt);
+      if (op.conn->closed()) error = Errc::Closed;
+    }
   }
   op.report(on_error, error);
 }

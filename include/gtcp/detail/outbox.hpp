@@ -154,7 +154,7 @@ class outbox {
   static constexpr std::size_t cork_limit = 64 * 1024;
 
   outbox(transport& sink, native_socket descriptor, outbox_host& host, std::size_t limit)
-      : sink_(sink), descriptor_(descriptor), host_(host), limit_(limit) {}
+      : sink_(&sink), descriptor_(descriptor), host_(host), limit_(limit) {}
 
   /// Sends a record: done (its error says how), waiting (it is queued; finished() follows, and a thread, `self`, must
   /// call wait()), or refused: without `may_wait` when it would have to wait; nothing of it was taken then.
@@ -333,6 +333,38 @@ class outbox {
     settle(lock);
   }
 
+  /// Whether nothing is in it and nobody uses it.
+  bool is_idle() const {
+    const std::lock_guard lock(mutex_);
+    return idle() && !stop_;
+  }
+
+  /// No further sends, if it is idle: they fail with `reason`, and nothing follows. False: it goes on as it was.
+  bool end_if_idle(std::error_code reason) {
+    const std::lock_guard lock(mutex_);
+    if (!idle() || stop_) return false;
+    stop_ = reason;
+    closed_ = true;
+    return true;
+  }
+
+  /// Whether it can begin anew: its transport failed before it took a byte, and nobody uses it.
+  bool can_restart() const {
+    const std::lock_guard lock(mutex_);
+    return restartable();
+  }
+
+  /// Begins anew with another transport, if it can.
+  bool restart(transport& sink, native_socket descriptor) {
+    const std::lock_guard lock(mutex_);
+    if (!restartable()) return false;
+    sink_ = &sink;
+    descriptor_ = descriptor;
+    stop_.clear();
+    write_error_.clear();
+    return true;
+  }
+
   void deadline_changed() {
     const std::lock_guard lock(mutex_);
     for (const outbox_list* list : {&queue_, &flushes_}) {
@@ -402,7 +434,7 @@ class outbox {
     const std::array<asio::const_buffer, 2> parts = {asio::const_buffer(record.header.bytes.data(), record.header.size),
                                                      record.payload};
     const bool headed = record.header.size != 0;
-    const io_result put = sink_.write_some(std::span(parts).subspan(headed ? 0 : 1));
+    const io_result put = sink_->write_some(std::span(parts).subspan(headed ? 0 : 1));
     lock.lock();
     writing_ = false;
     record.done = true;
@@ -426,6 +458,13 @@ class outbox {
       settle(lock);
     }
   }
+
+  bool restartable() const noexcept {
+    const bool untouched = takes_ == 0 && accepted_total_ == 0;
+    return write_error_ && stop_ == write_error_ && untouched && !closed_ && idle() && drainer_ == drainer::none;
+  }
+
+  bool idle() const noexcept { return !has_work() && !writing_ && flushes_.empty() && threads_ == nullptr; }
 
   bool has_work() const noexcept {
     return !drain_.empty() || !fill_.empty() || !queue_.empty() || sink_holds_ || must_finish();
@@ -478,7 +517,7 @@ class outbox {
 
     writing_ = true;
     lock.unlock();
-    const io_result put = sink_.write_some(std::span(parts.data(), count));
+    const io_result put = sink_->write_some(std::span(parts.data(), count));
     lock.lock();
     writing_ = false;
 
@@ -526,7 +565,7 @@ class outbox {
     if (!must_finish()) return false;
     writing_ = true;
     lock.unlock();
-    const io_result put = sink_.finish_stream();
+    const io_result put = sink_->finish_stream();
     lock.lock();
     writing_ = false;
     finished_stream_ = put.error || put.wait_for == wait_direction::none;
@@ -713,8 +752,8 @@ class outbox {
     if (left) host_.on_descriptor_left();
   }
 
-  transport& sink_;
-  const native_socket descriptor_;
+  transport* sink_;
+  native_socket descriptor_;
   outbox_host& host_;
   const std::size_t limit_;
 
@@ -734,7 +773,7 @@ class outbox {
   std::atomic<bool> has_corked_{false};
   wait_direction blocked_for_ = wait_direction::write;
   drainer drainer_ = drainer::none;
-  bool writing_ = false;             ///< somebody is inside sink_.write_some
+  bool writing_ = false;             ///< somebody is inside sink_->write_some
   bool awaiting_ = false;            ///< outbox_host::await_writable was called and on_writable is to come
   std::uint64_t takes_ = 0;          ///< writes that took something
   std::uint64_t settled_takes_ = 0;  ///< of those, how many are with the system
