@@ -38,7 +38,13 @@ inline void conn_state::close(bool hard) noexcept {
       close_if_possible();
       return;
     }
-    timers = mark_closed(hard, failure);
+    closed_.store(true, std::memory_order_release);
+    closing_begins_ = true;
+    hard_ = hard;
+    if (!close_reason_) close_reason_ = failure ? failure : make_error_code(Errc::Closed);
+    local_address_ = socket_address_text(descriptor_, false);
+    linger_end_ = deadline_after(linger_);
+    timers = std::move(timers_);
 
     receiver* next = nullptr;
     for (receiver* entry = receivers_; entry != nullptr; entry = next) {
@@ -74,21 +80,6 @@ inline void conn_state::close(bool hard) noexcept {
     stopped = static_cast<async_receiver*>(op->next_);
     op->complete(Errc::Closed, false);
   }
-  go_on_closing(hard, has_lane);
-}
-
-inline std::vector<TimerEntry> conn_state::mark_closed(bool hard, std::error_code failure) noexcept {
-  closed_.store(true, std::memory_order_release);
-  closing_begins_ = true;
-  hard_ = hard;
-  if (!close_reason_) close_reason_ = failure ? failure : make_error_code(Errc::Closed);
-  local_address_ = socket_address_text(descriptor_, false);
-  linger_end_ = deadline_after(linger_);
-  return std::move(timers_);
-}
-
-inline void conn_state::go_on_closing(bool hard, bool has_lane) noexcept {
-  if (lease_ != nullptr) lease_->lose();
   if (hard) {
     outbox_.drop(Errc::Closed);
   } else {
@@ -228,19 +219,31 @@ inline void conn_state::on_descriptor_left() {
 
 inline void conn_state::tell_close_waiters(std::unique_lock<std::mutex>& lock) {
   close_waiter* pending = nullptr;
+  for (close_waiter** link = &close_waiters_; *link != nullptr;) {
+    close_waiter* const waiter = *link;
+    if (waiter->is_thread()) {
+      link = &waiter->next_;
+      continue;
+    }
+    *link = waiter->next_;
+    waiter->finished(delivered_);
+    waiter->next_ = std::exchange(pending, waiter);
+  }
+  if (pending != nullptr) {
+    lock.unlock();
+    while (pending != nullptr) {
+      close_waiter* const waiter = pending;
+      pending = waiter->next_;
+      waiter->complete();
+    }
+    lock.lock();
+  }
+  // Threads last: one that goes on may destroy what the others' handlers run on.
   while (close_waiters_ != nullptr) {
     close_waiter* const waiter = close_waiters_;
     close_waiters_ = waiter->next_;
-    if (waiter->finished(delivered_)) waiter->next_ = std::exchange(pending, waiter);
+    waiter->finished(delivered_);
   }
-  if (pending == nullptr) return;
-  lock.unlock();
-  while (pending != nullptr) {
-    close_waiter* const waiter = pending;
-    pending = waiter->next_;
-    waiter->complete();
-  }
-  lock.lock();
 }
 
 inline bool conn_state::await_closed(close_waiter& waiter) {
