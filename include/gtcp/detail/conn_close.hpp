@@ -38,13 +38,7 @@ inline void conn_state::close(bool hard) noexcept {
       close_if_possible();
       return;
     }
-    closed_.store(true, std::memory_order_release);
-    closing_begins_ = true;
-    hard_ = hard;
-    if (!close_reason_) close_reason_ = failure ? failure : make_error_code(Errc::Closed);
-    local_address_ = socket_address_text(descriptor_, false);
-    linger_end_ = deadline_after(linger_);
-    timers = std::move(timers_);
+    timers = mark_closed(hard, failure);
 
     receiver* next = nullptr;
     for (receiver* entry = receivers_; entry != nullptr; entry = next) {
@@ -80,6 +74,21 @@ inline void conn_state::close(bool hard) noexcept {
     stopped = static_cast<async_receiver*>(op->next_);
     op->complete(Errc::Closed, false);
   }
+  go_on_closing(hard, has_lane);
+}
+
+inline std::vector<TimerEntry> conn_state::mark_closed(bool hard, std::error_code failure) noexcept {
+  closed_.store(true, std::memory_order_release);
+  closing_begins_ = true;
+  hard_ = hard;
+  if (!close_reason_) close_reason_ = failure ? failure : make_error_code(Errc::Closed);
+  local_address_ = socket_address_text(descriptor_, false);
+  linger_end_ = deadline_after(linger_);
+  return std::move(timers_);
+}
+
+inline void conn_state::go_on_closing(bool hard, bool has_lane) noexcept {
+  if (lease_ != nullptr) lease_->lose();
   if (hard) {
     outbox_.drop(Errc::Closed);
   } else {

@@ -15,6 +15,7 @@
 #include <gtcp/detail/address.hpp>
 #include <gtcp/detail/asio_compat.hpp>
 #include <gtcp/detail/byte_buffer.hpp>
+#include <gtcp/detail/conn_lease.hpp>
 #include <gtcp/detail/exit_drain.hpp>
 #include <gtcp/detail/lane.hpp>
 #include <gtcp/detail/outbox.hpp>
@@ -37,6 +38,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -89,6 +91,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   /// Puts bytes in front of what comes. Before the connection is shared.
   void prime(std::string_view received) { input_.append(received.data(), received.size()); }
+
+  /// Makes it a connection that a pool has lent. Before the connection is shared.
+  void lend(std::unique_ptr<conn_lease> lease) noexcept { lease_ = std::move(lease); }
 
   std::uint64_t id() const noexcept { return id_; }
   const std::string& remote_address() const noexcept { return remote_address_; }
@@ -205,6 +210,34 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     return record.error;
   }
 
+  /// Every send of a package, or of bytes, is noted once, however often it is tried.
+  void note_send(const pkg_header& header) noexcept {
+    if (lease_ != nullptr) lease_->note_send(header.size != 0);
+  }
+
+  /// Whether a send that failed with `error` is to be tried again on a fresh connection: its own was lent, had died
+  /// while it was idle, and no byte has gone out. Says so once.
+  bool should_renew(const std::error_code& error) noexcept {
+    if (lease_ == nullptr || !IsFatal(error) || born_ != fork_generation() || !outbox_.can_restart()) return false;
+    {
+      const std::lock_guard lock(mutex_);
+      if (!replaceable()) return false;
+    }
+    return lease_->should_renew();
+  }
+
+  /// Connects anew, in the calling thread. Returns whether there is a fresh connection.
+  bool renew(const time_limit& limit) { return lease_->renew(*this, limit.resolve(send_deadline_)); }
+
+  /// The same, on the connection's executor; calls `done` when there is a fresh connection, or none to be had.
+  void start_renewal(const time_limit& limit, std::function<void()> done) {
+    lease_->start_renewal(shared_from_this(), limit.resolve(send_deadline_), std::move(done));
+  }
+
+  /// Takes `fresh` in place of the socket, which failed before a byte had moved, and gives that for it. False: the
+  /// connection is used meanwhile, or was closed, and all is as it was.
+  bool replace(raw_connection& fresh) noexcept;
+
   std::error_code flush(const time_limit& limit) {
     if (on_runtime_thread()) return Errc::WouldDeadlock;
     thread_record<flush_record> record;
@@ -221,6 +254,17 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   /// Closes; `hard`: throws away what is not delivered and resets the connection. Returns at once.
   void close(bool hard) noexcept;
+
+  /// Closes. A lent connection that is as new, and that nobody waits on, goes back to its pool instead; for all its
+  /// handles it is closed then too.
+  void close_or_give_back() noexcept {
+    if (!give_back()) close(false);
+  }
+
+  /// Somebody outside knows the descriptor, or changed the socket's settings: it is not lent again.
+  void keep_from_pool() noexcept {
+    if (lease_ != nullptr) lease_->keep_from_pool();
+  }
 
   /// Waits for the end of closing, in the calling thread. Returns whether everything was delivered.
   bool wait_closed(const time_limit& limit, std::error_code& error);
@@ -421,6 +465,21 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     if (!close_reason_) close_reason_ = reason;
   }
 
+  /// The steps of close() that are taken under no lock.
+  void go_on_closing(bool hard, bool has_lane) noexcept;
+
+  /// Under the mutex: no operation begins any more. `failure`: what ended the stream, if anything did. Returns the
+  /// timers to close.
+  std::vector<TimerEntry> mark_closed(bool hard, std::error_code failure) noexcept;
+
+  bool give_back() noexcept;
+
+  /// Under the mutex: nothing keeps the socket from being replaced but who uses it just now.
+  bool replaceable() const noexcept { return !closed() && !sending_ended_ && !close_reason_; }
+
+  /// Only for the holder of the lane. Whether there is nothing to be read, and the peer is there.
+  bool input_as_new() noexcept;
+
   void on_outbox_drained() override;
 
   /// Reads what the peer still sends, so that the system need not answer it with a reset, until the peer's end.
@@ -505,12 +564,14 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   std::optional<asio::steady_timer> close_timer_;
   close_waiter* close_waiters_ = nullptr;
   exit_hold hold_;
+  std::unique_ptr<conn_lease> lease_;
   closer closer_{*this};
 };
 
 }  // namespace gtcp::detail
 
 #include <gtcp/detail/conn_close.hpp>
+#include <gtcp/detail/conn_give_back.hpp>
 #include <gtcp/detail/conn_receive.hpp>
 
 #endif
