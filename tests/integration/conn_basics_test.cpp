@@ -365,13 +365,15 @@ TEST(Memory, OfAnIdleConnectionHoldsNoReadBuffer) {
   use_all();  // what the first use costs once: threads, pools
   connections.clear();
   while (connections.size() < count) connections.push_back(make_conn_and_peer());
-  const memory_use before = memory_now();
+  [[maybe_unused]] const memory_use before = memory_now();
   use_all();
   std::vector<std::future<std::string>> waiting;
   for (const conn_and_peer& ends : connections) waiting.push_back(ends.conn.AsyncRecvPkg(asio::use_future));
-  const memory_use after = memory_now();
+  [[maybe_unused]] const memory_use after = memory_now();
+#if !defined(__SANITIZE_ADDRESS__)  // which keeps what was freed
   // A read buffer of 128 KiB each would be 38 MB, one that fits the package 18 MB.
   EXPECT_LT(after.resident - std::min(after.resident, before.resident), 14u << 20);
+#endif
   for (conn_and_peer& ends : connections) ends.peer.write(std::string("\x00", 1) + std::string(256, 'x'));
   for (auto& one : waiting) {
     ASSERT_TRUE(comes(one));
