@@ -6,6 +6,7 @@
 // packages in pkg_operations.hpp; here is what belongs to the connection itself.
 
 #include <gtcp/conn_option.hpp>
+#include <gtcp/detail/pkg_pump.hpp>
 #include <gtcp/pkg_operations.hpp>
 #include <gtcp/timer.hpp>
 
@@ -18,10 +19,12 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <limits>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -30,7 +33,12 @@ namespace gtcp {
 
 namespace detail {
 struct conn_access;
-}
+
+struct no_close_handler {
+  template <class Conn>
+  void operator()(Conn&, std::error_code) const noexcept {}
+};
+}  // namespace detail
 
 /// A connection over which two programs exchange packages, or bytes.
 ///
@@ -184,6 +192,25 @@ class Conn : public PkgOperations {
   std::error_code CloseReason() const {
     return state_ != nullptr ? state_->close_reason() : make_error_code(asio::error::not_connected);
   }
+
+  // ---- Packages by callback
+
+  /// Receives from now on by calling `handler` with each package: on the executor of the connection, one call at a
+  /// time, in order, until the connection ends; then `on_close` is called once, and the connection closed. `handler`
+  /// takes (Conn&, std::string_view), `on_close` (Conn&, std::error_code), its reason being that of CloseReason. Other
+  /// receives wait until then. Returns at once; no call is made from within it. Packages have the Conn's
+  /// ConnOption::Pkg.
+  ///
+  /// Sends in the handler never block, see Server::SetPkgHandler. What a handler throws closes the connection and goes
+  /// to the executor after `on_close`.
+  ///
+  /// Errors: std::system_error with asio::error::not_connected.
+  /// Lifetimes: the view is valid during the call. The handler does not keep the connection: dropped with all handles
+  /// it closes, and `on_close` gets a Conn that is not connected.
+  template <class Handler, class OnClose = detail::no_close_handler>
+    requires(std::invocable<std::decay_t<Handler>&, Conn&, std::string_view> &&
+             std::invocable<std::decay_t<OnClose>&, Conn&, std::error_code>)
+  void SetPkgHandler(Handler&& handler, OnClose&& on_close = {}) const;
 
   // ---- Timers that end with the connection
 
@@ -395,9 +422,60 @@ struct conn_access {
   }
 
   static const conn_ptr& state(const Conn& conn) noexcept { return conn.state_; }
+
+  static Conn lock(const std::weak_ptr<conn_state>& handle) { return Conn(handle.lock()); }
+};
+
+/// Hands packages to a user's callables.
+template <class Handler, class OnClose>
+class callback_sink final : public pkg_sink {
+ public:
+  template <class FromHandler, class FromOnClose>
+  callback_sink(const conn_ptr& handle, FromHandler&& handler, FromOnClose&& on_close)
+      : handle_(handle),
+        state_(state_of(handle)),
+        handler_(std::forward<FromHandler>(handler)),
+        on_close_(std::forward<FromOnClose>(on_close)) {}
+
+  void on_pkg(std::string_view pkg) noexcept override {
+    Conn conn = conn_access::lock(handle_);
+    if (!conn) return;  // it closes
+    try {
+      handler_(conn, pkg);
+    } catch (...) {
+      failure_ = std::current_exception();
+      conn.Close();
+    }
+  }
+
+  void on_end(std::error_code reason) override {
+    Conn conn = conn_access::lock(handle_);
+    const std::error_code first = state_->close_reason();
+    on_close_(conn, first ? first : reason);
+    conn.Close();
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  const std::weak_ptr<conn_state> handle_;
+  const std::shared_ptr<conn_state> state_;
+  Handler handler_;
+  OnClose on_close_;
+  std::exception_ptr failure_;
 };
 
 }  // namespace detail
+
+template <class Handler, class OnClose>
+  requires(std::invocable<std::decay_t<Handler>&, Conn&, std::string_view> &&
+           std::invocable<std::decay_t<OnClose>&, Conn&, std::error_code>)
+void Conn::SetPkgHandler(Handler&& handler, OnClose&& on_close) const {
+  if (state_ == nullptr) throw std::system_error(make_error_code(asio::error::not_connected), "SetPkgHandler");
+  using sink = detail::callback_sink<std::decay_t<Handler>, std::decay_t<OnClose>>;
+  detail::pkg_pump::start(detail::state_of(state_), std::make_unique<sink>(state_, std::forward<Handler>(handler),
+                                                                           std::forward<OnClose>(on_close)));
+}
+
 }  // namespace gtcp
 
 template <>

@@ -169,6 +169,11 @@ class OnError {
       throw std::system_error(ec, describe());
   }
 
+  /// Reports success.
+  void Clear() const noexcept {
+    if (target_ != nullptr) target_->clear();
+  }
+
  private:
   std::error_code* target_ = nullptr;
 };

@@ -121,24 +121,24 @@ class PkgOperations : public ByteOperations {
   /// Errc::PkgTooLarge for a length over PkgOption::MaxDataSize (each fatal). Source: GoFrame: Conn.RecvPkg. Differs:
   /// after a timeout the next call goes on where this one stopped; a half-read package is never lost.
   std::string RecvPkg(PkgOption option = {}, OnError on_error = {}) const {
-    return receive(prepare("RecvPkg", option), {}, on_error);
+    return receive("RecvPkg", option, {}, on_error);
   }
   std::string RecvPkg(std::error_code& ec) const { return RecvPkg(PkgOption{}, ec); }
 
   /// Receives into a string whose memory is used again.
   void RecvPkg(std::string& into, PkgOption option = {}, OnError on_error = {}) const {
-    receive_into(prepare("RecvPkg", option), {}, into, on_error);
+    receive_into("RecvPkg", option, {}, into, on_error);
   }
   void RecvPkg(std::string& into, std::error_code& ec) const { RecvPkg(into, PkgOption{}, ec); }
 
   std::string RecvPkgWithTimeout(Timeout timeout, PkgOption option = {}, OnError on_error = {}) const {
-    return receive(prepare("RecvPkgWithTimeout", option), within(timeout), on_error);
+    return receive("RecvPkgWithTimeout", option, within(timeout), on_error);
   }
   std::string RecvPkgWithTimeout(Timeout timeout, std::error_code& ec) const {
     return RecvPkgWithTimeout(timeout, PkgOption{}, ec);
   }
   void RecvPkgWithTimeout(std::string& into, Timeout timeout, PkgOption option = {}, OnError on_error = {}) const {
-    receive_into(prepare("RecvPkgWithTimeout", option), within(timeout), into, on_error);
+    receive_into("RecvPkgWithTimeout", option, within(timeout), into, on_error);
   }
   void RecvPkgWithTimeout(std::string& into, Timeout timeout, std::error_code& ec) const {
     RecvPkgWithTimeout(into, timeout, PkgOption{}, ec);
@@ -158,7 +158,7 @@ class PkgOperations : public ByteOperations {
   /// for every 256th.
   /// Lifetimes: `into` must stay until completion.
   [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkg(PkgOption option = {}, OnError on_error = {}) const {
-    return await_receive(prepare("AsyncRecvPkg", option), {}, on_error);
+    return await_receive("AsyncRecvPkg", option, {}, on_error);
   }
   [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkg(std::error_code& ec) const {
     return AsyncRecvPkg(PkgOption{}, ec);
@@ -174,7 +174,7 @@ class PkgOperations : public ByteOperations {
   }
   [[nodiscard]] asio::awaitable<void> AsyncRecvPkg(std::string& into, PkgOption option = {},
                                                    OnError on_error = {}) const {
-    return await_receive_into(prepare("AsyncRecvPkg", option), {}, into, on_error);
+    return await_receive_into("AsyncRecvPkg", option, {}, into, on_error);
   }
   [[nodiscard]] asio::awaitable<void> AsyncRecvPkg(std::string& into, std::error_code& ec) const {
     return AsyncRecvPkg(into, PkgOption{}, ec);
@@ -190,7 +190,7 @@ class PkgOperations : public ByteOperations {
 
   [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkgWithTimeout(Timeout timeout, PkgOption option = {},
                                                                      OnError on_error = {}) const {
-    return await_receive(prepare("AsyncRecvPkgWithTimeout", option), within(timeout), on_error);
+    return await_receive("AsyncRecvPkgWithTimeout", option, within(timeout), on_error);
   }
   [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkgWithTimeout(Timeout timeout, std::error_code& ec) const {
     return AsyncRecvPkgWithTimeout(timeout, PkgOption{}, ec);
@@ -205,7 +205,7 @@ class PkgOperations : public ByteOperations {
   }
   [[nodiscard]] asio::awaitable<void> AsyncRecvPkgWithTimeout(std::string& into, Timeout timeout, PkgOption option = {},
                                                               OnError on_error = {}) const {
-    return await_receive_into(prepare("AsyncRecvPkgWithTimeout", option), within(timeout), into, on_error);
+    return await_receive_into("AsyncRecvPkgWithTimeout", option, within(timeout), into, on_error);
   }
   [[nodiscard]] asio::awaitable<void> AsyncRecvPkgWithTimeout(std::string& into, Timeout timeout,
                                                               std::error_code& ec) const {
@@ -283,12 +283,16 @@ class PkgOperations : public ByteOperations {
  private:
   using limit = detail::time_limit;
 
+  /// Whether a package has the format of the connection, which there is.
+  bool is_standard(const PkgOption& option) const noexcept { return state_ != nullptr && option == PkgOption{}; }
+
   detail::prepared prepare(const char* name, const PkgOption& option) const {
     return detail::prepare(name, state_, option);
   }
 
   void send_pkg(const char* name, Payload data, const PkgOption& option, const limit& until,
                 const OnError& on_error) const {
+    if (is_standard(option) && state_->append({data.Data(), data.Size()})) return on_error.Clear();
     detail::prepared op = prepare(name, option);
     const detail::pkg_header header = detail::frame(op, data.Size());
     detail::send(op, header, data, until, on_error);
@@ -296,6 +300,9 @@ class PkgOperations : public ByteOperations {
 
   asio::awaitable<void> await_send_pkg(const char* name, AsyncPayload data, const PkgOption& option, limit until,
                                        OnError on_error) const {
+    if (is_standard(option)) {
+      return detail::await_send_pkg(name, detail::state_of(state_), std::move(data), until, on_error);
+    }
     detail::prepared op = prepare(name, option);
     const detail::pkg_header header = detail::frame(op, data.Size());
     return detail::await_send(std::move(op), header, std::move(data), until, on_error);
@@ -308,21 +315,34 @@ class PkgOperations : public ByteOperations {
     return detail::async_send(std::move(op), header, std::move(data), until, std::forward<Token>(token));
   }
 
-  static std::string receive(const detail::prepared& op, const limit& until, const OnError& on_error) {
-    return ByteOperations::receive(op, detail::recv_goal::package(op.format), until, on_error);
+  std::string receive(const char* name, const PkgOption& option, const limit& until, const OnError& on_error) const {
+    std::string pkg;
+    receive_into(name, option, until, pkg, on_error);
+    return pkg;
   }
 
-  static void receive_into(const detail::prepared& op, const limit& until, std::string& into, const OnError& on_error) {
+  void receive_into(const char* name, const PkgOption& option, const limit& until, std::string& into,
+                    const OnError& on_error) const {
+    const bool may_take = is_standard(option) && !detail::on_runtime_thread();
+    if (may_take && state_->take_buffered(into, detail::gathering::by_thread)) return on_error.Clear();
+    const detail::prepared op = prepare(name, option);
     detail::receive(op, detail::recv_goal::package(op.format), until, into, on_error);
   }
 
-  static asio::awaitable<std::string> await_receive(detail::prepared op, limit until, OnError on_error) {
+  asio::awaitable<std::string> await_receive(const char* name, const PkgOption& option, limit until,
+                                             OnError on_error) const {
+    if (is_standard(option)) return detail::await_receive_pkg(name, detail::state_of(state_), until, on_error);
+    detail::prepared op = prepare(name, option);
     const detail::recv_goal goal = detail::recv_goal::package(op.format);
     return detail::await_receive(std::move(op), goal, until, on_error);
   }
 
-  static asio::awaitable<void> await_receive_into(detail::prepared op, limit until, std::string& into,
-                                                  OnError on_error) {
+  asio::awaitable<void> await_receive_into(const char* name, const PkgOption& option, limit until, std::string& into,
+                                           OnError on_error) const {
+    if (is_standard(option)) {
+      return detail::await_receive_pkg_into(name, detail::state_of(state_), until, into, on_error);
+    }
+    detail::prepared op = prepare(name, option);
     const detail::recv_goal goal = detail::recv_goal::package(op.format);
     return detail::await_receive_into(std::move(op), goal, until, into, on_error);
   }

@@ -11,6 +11,7 @@
 #include <asio/any_io_executor.hpp>
 #include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
+#include <asio/steady_timer.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -39,7 +40,10 @@ inline bool on_runtime_thread() noexcept { return runtime_thread_flag(); }
 /// gone.
 class runtime_lane : public asio::io_context {
  public:
-  runtime_lane() : asio::io_context(1), work_(get_executor()) {}
+  runtime_lane() : asio::io_context(1), work_(get_executor()) {
+    // Makes the reactor now: when the first connection waits there may be no descriptors left for it.
+    const asio::steady_timer reactor(*this);
+  }
 
   void start() {
     thread_ = std::thread([this] {
@@ -139,16 +143,30 @@ class Runtime {
     threads_ = threads != 0 ? static_cast<std::size_t>(threads) : std::max(1u, std::thread::hardware_concurrency());
   }
 
-  /// Returns the executor of one of the io threads, each in turn, and starts the thread if need be.
+  /// Returns the executor of one of the io threads, each in turn, and starts the thread if need be; if the system has
+  /// nothing left for another one, it is one that runs already.
+  ///
+  /// Errors: the system's, when there is no thread at all.
   asio::any_io_executor get_executor() {
     const std::lock_guard lock(mutex_);
-    const std::size_t index = next_++ % threads_;
-    while (lanes_.size() <= index) lanes_.push_back(new detail::runtime_lane);
-    if (!lanes_[index]->started()) lanes_[index]->start();
-    return lanes_[index]->get_executor();
+    try {
+      return lane(next_++ % threads_).get_executor();
+    } catch (const std::exception&) {
+      for (detail::runtime_lane* other : lanes_) {
+        if (other->started()) return other->get_executor();
+      }
+      throw;
+    }
   }
 
  private:
+  /// Under the mutex.
+  detail::runtime_lane& lane(std::size_t index) {
+    while (lanes_.size() <= index) lanes_.push_back(new detail::runtime_lane);
+    if (!lanes_[index]->started()) lanes_[index]->start();
+    return *lanes_[index];
+  }
+
   std::mutex mutex_;
   std::size_t threads_ = 1;
   std::size_t next_ = 0;

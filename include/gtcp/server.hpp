@@ -18,6 +18,7 @@
 #include <asio/use_awaitable.hpp>
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -49,7 +50,7 @@ inline constexpr std::string_view FreePortAddress = ":0";
 /// `asio::awaitable<void>(Conn)` is a coroutine for each connection, on one of the io threads or on the executor of
 /// ServerOption::Conn. It is called for several connections at once. When it has returned or thrown the server closes
 /// its Conn, unless that was Detach()ed. What it throws goes to the error callback, but for the end of its own
-/// connection: asio::error::eof, a reset, Errc::Closed.
+/// connection: asio::error::eof, a reset, Errc::Closed. SetPkgHandler is the third kind: called for each package.
 ///
 /// A Server is a handle: copies name the same server.
 ///
@@ -69,7 +70,7 @@ class Server {
   Server() : Server(std::string_view(), nullptr) {}
 
   /// Nothing happens before Listen, Start or Run; those report what is wrong with the arguments.
-  Server(std::string_view address, Handler handler, const ServerOption& option = {})
+  explicit Server(std::string_view address, Handler handler = nullptr, const ServerOption& option = {})
       : state_(make(std::make_shared<detail::server_state>(address, std::move(handler), option))) {}
 
   // No moves: a Server is never empty.
@@ -181,6 +182,32 @@ class Server {
 
   /// Sets the handler of connections that come from now on; nullptr is none.
   void SetHandler(Handler handler) const { state_->set_handler(std::move(handler)); }
+
+  /// Serves connections that come from now on by calling `handler` for each package, in the place of a handler that
+  /// reads: the reader loop is inside. It is called on the connection's executor, one call at a time for a connection,
+  /// in order, with a view into the receive buffer. Empty is none.
+  ///
+  /// A send in it never blocks: what goes beyond ConnOption::OutboxLimit is accepted, and no further package of this
+  /// connection is handed out until half of that is free. What it sends leaves together, once the packages that came
+  /// together are through. A blocking receive in it fails with Errc::WouldDeadlock. What it throws goes to the error
+  /// callback, and closes the connection.
+  ///
+  /// Lifetimes: `pkg` is valid during the call; a copy of `conn` may be kept.
+  void SetPkgHandler(std::function<void(Conn& conn, std::string_view pkg)> handler) const {
+    state_->set_pkg_handlers([&](detail::pkg_handlers& all) { all.on_pkg = std::move(handler); });
+  }
+
+  /// Is called, where there is a package handler, before the first package of a connection, after a TLS handshake.
+  void SetOnOpen(std::function<void(Conn& conn)> handler) const {
+    state_->set_pkg_handlers([&](detail::pkg_handlers& all) { all.on_open = std::move(handler); });
+  }
+
+  /// Is called, where there is a package handler, after the last package of a connection, which then is closed.
+  /// `reason` is Conn::CloseReason: asio::error::eof when the peer has ended, Errc::Closed after Close. What the
+  /// handler sends is still delivered to a peer that only ended its own sending.
+  void SetOnClose(std::function<void(Conn& conn, std::error_code reason)> handler) const {
+    state_->set_pkg_handlers([&](detail::pkg_handlers& all) { all.on_close = std::move(handler); });
+  }
 
   /// Sets the options for the next Listen and for connections that come from now on.
   void SetOption(const ServerOption& option) const { state_->set_option(option); }

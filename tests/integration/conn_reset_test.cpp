@@ -39,6 +39,18 @@ TEST(Close, EndsAtOnceWhenThePeerHasReset) {
   EXPECT_FALSE(error) << error.message();
 }
 
+TEST(Close, EndsAtOnceWhenThePeerHadClosedBeforeTheLastPackage) {
+  auto [conn, peer] = gtcp_test::make_conn_and_peer({.Linger = 1h});
+  peer.close();
+  std::error_code error;
+  conn.RecvPkg(error);
+  EXPECT_EQ(error, asio::error::eof);
+  conn.SendPkg("too late", error);
+  EXPECT_FALSE(error) << error.message();
+  EXPECT_FALSE(conn.CloseAndWait(gtcp_test::ceiling, error));
+  EXPECT_FALSE(error) << error.message();
+}
+
 TEST(Close, EndsAtOnceWhenThePeerResetsWhileThereIsMoreToSend) {
   auto [conn, peer] = gtcp_test::make_narrow({.Linger = 1h, .Mode = gtcp::SendMode::Direct});
   std::error_code error;

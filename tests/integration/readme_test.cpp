@@ -22,6 +22,7 @@
 #include <regex>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -51,6 +52,25 @@ TEST(Readme, CoroutineHandler) {
   server.Start();  // serves in the background; Run() serves until Close()
   // README: end
   EXPECT_EQ(gtcp::NewConn(AddressOf(server)).SendRecvPkg("hello"), "hello");
+  server.Close();
+}
+
+TEST(Readme, PackageHandler) {
+  const std::string address = "127.0.0.1:0";
+  std::promise<std::string> logged;
+  const auto log = [&](const std::string& line) { logged.set_value(line); };
+  // README: package handler
+  gtcp::Server server(address);
+  server.SetPkgHandler([](gtcp::Conn& conn, std::string_view pkg) { conn.SendPkg(pkg); });
+  server.SetOnClose(
+      [&](gtcp::Conn& conn, std::error_code reason) { log(conn.RemoteAddr() + ": " + reason.message()); });
+  server.Start();
+  // README: end
+  gtcp::Conn conn = gtcp::NewConn(AddressOf(server));
+  const std::string peer = conn.LocalAddr();
+  EXPECT_EQ(conn.SendRecvPkg("hello"), "hello");
+  conn.Close();
+  EXPECT_EQ(logged.get_future().get(), peer + ": End of file");
   server.Close();
 }
 
@@ -228,7 +248,7 @@ std::filesystem::path Root() { return std::filesystem::path(__FILE__).parent_pat
 
 TEST(Readme, ConsistsOfCodeThatIsCompiledAndRun) {
   const std::filesystem::path root = Root();
-  std::vector<std::filesystem::path> sources{__FILE__};
+  std::vector<std::filesystem::path> sources{__FILE__, root / "tests/integration/tls_conn_test.cpp"};
   for (const auto& entry : std::filesystem::directory_iterator(root / "examples")) {
     if (entry.path().extension() == ".cpp") sources.push_back(entry.path());
   }
@@ -305,7 +325,7 @@ TEST(Documents, LinkToFilesAndSectionsThatExist) {
     }
     return names;
   };
-  for (const char* document : {"README.md", "CHANGELOG.md", "docs/design.md"}) {
+  for (const char* document : {"README.md", "CHANGELOG.md", "docs/design.md", "docs/goframe.md"}) {
     const std::string text = read(root / document);
     ASSERT_FALSE(text.empty()) << document;
     const std::regex link(R"(\]\(([^)# ]*)(#([^) ]*))?\))");

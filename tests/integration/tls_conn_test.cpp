@@ -256,6 +256,25 @@ TEST(TlsConn, ResumesASessionWhereTheServerAllowsIt) {
 
 // ---- Files
 
+TEST(Readme, Tls) {
+  const gtcp_test::scratch_folder folder;
+  const std::string address = "127.0.0.1:0";
+  const std::string crt_file = folder.write("own.crt", gtcp_test::test_certificate().crt());
+  const std::string key_file = folder.write("own.key", gtcp_test::test_certificate().key());
+  const std::string authority_file = folder.write("authority.crt", gtcp_test::test_authority().crt());
+  // README: TLS
+  gtcp::Server server = gtcp::NewServerKeyCrt(address, crt_file, key_file, [](gtcp::Conn conn) {
+    for (;;) conn.SendPkg(conn.RecvPkg());
+  });
+  server.Start();
+
+  gtcp::TLSConfig config = std::make_shared<asio::ssl::context>(asio::ssl::context::tls_client);
+  config->load_verify_file(authority_file);
+  gtcp::Conn conn = gtcp::NewConnTLS(server.GetListenedAddress(), config);
+  // README: end
+  EXPECT_EQ(conn.SendRecvPkg("hello"), "hello");
+}
+
 TEST(LoadKeyCrt, LoadsAPairForBothSides) {
   const scratch_folder folder;
   const std::string crt = folder.write("server.crt", test_certificate().crt());

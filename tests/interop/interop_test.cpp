@@ -3,10 +3,16 @@
 // GoFrame's gtcp as the other end: go/main.go says what the program `gopeer` does.
 
 #include <gtcp/gtcp.hpp>
+#ifdef GTCP_INTEROP_TLS
+#include <gtcp/tls.hpp>
+#endif
 
 #include "support/conn_pair.hpp"
 #include "support/poll_until.hpp"
 #include "support/process.hpp"
+#ifdef GTCP_INTEROP_TLS
+#include "support/tls_certificates.hpp"
+#endif
 
 #include <gtest/gtest.h>
 #include <asio/awaitable.hpp>
@@ -30,6 +36,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -85,7 +92,9 @@ class Interop : public testing::Test {
   /// The address of one of the echo servers of `gopeer serve`, which is started when first asked for.
   std::string GoServer(const std::string& name) {
     if (!servers_) {
-      servers_.emplace(GTCP_GOPEER, std::vector<std::string>{"serve"});
+      std::vector<std::string> arguments{"serve"};
+      arguments.insert(arguments.end(), serve_options_.begin(), serve_options_.end());
+      servers_.emplace(GTCP_GOPEER, arguments);
       while (const std::optional<std::string> line = servers_->ReadLine()) {
         std::istringstream words(*line);
         std::string server;
@@ -97,6 +106,8 @@ class Interop : public testing::Test {
     }
     return addresses_.at(name);
   }
+
+  void ServeWith(std::vector<std::string> options) { serve_options_ = std::move(options); }
 
   /// Runs a client of gopeer to its end; returns what it printed, also on an error.
   static std::string RunGoClient(std::vector<std::string> arguments, int port) {
@@ -111,6 +122,7 @@ class Interop : public testing::Test {
   }
 
  private:
+  std::vector<std::string> serve_options_;
   std::optional<Process> servers_;
   std::map<std::string, std::string> addresses_;
 };
@@ -262,24 +274,26 @@ asio::awaitable<void> EchoMsgs(gtcp::Conn conn) {
 class OurServer : public Interop, public testing::WithParamInterface<Serving> {
  protected:
   /// Serves one or the other handler until the end of the test; what goes wrong there fails it.
-  template <class Blocking, class Coroutine>
-  int Serve(Blocking blocking, Coroutine coroutine, const gtcp::PkgOption& option = {}) {
+  template <class Blocking, class Coroutine, class TlsConfig = std::nullptr_t>
+  int Serve(Blocking blocking, Coroutine coroutine, const gtcp::PkgOption& option = {}, TlsConfig tls = {}) {
     gtcp::ServerOption server_option;
     server_option.Conn.Pkg = option;
     if (GetParam() == Serving::threads)
       server_ = gtcp::Server("127.0.0.1:0", blocking, server_option);
     else
       server_ = gtcp::Server("127.0.0.1:0", coroutine, server_option);
+    if constexpr (!std::is_null_pointer_v<TlsConfig>) server_.SetTLSConfig(tls);
     server_.Start();
     return server_.GetListenedPort();
   }
 
-  int ServePkgs(int header) {
+  template <class TlsConfig = std::nullptr_t>
+  int ServePkgs(int header, TlsConfig tls = {}) {
     return Serve(
         [](gtcp::Conn conn) {
           for (;;) conn.SendPkg(conn.RecvPkg());
         },
-        EchoPkgs, {.HeaderSize = header});
+        EchoPkgs, {.HeaderSize = header}, tls);
   }
 
  private:
@@ -326,6 +340,34 @@ INSTANTIATE_TEST_SUITE_P(With, OurServer, testing::Values(Serving::threads, Serv
                          [](const auto& instance) {
                            return std::string(instance.param == Serving::threads ? "threads" : "coroutines");
                          });
+
+// ---- Over TLS
+
+#ifdef GTCP_INTEROP_TLS
+
+TEST_F(Interop, OurClientTalksOverTlsWithGo) {
+  const gtcp_test::scratch_folder folder;
+  const auto& own = gtcp_test::test_certificate();
+  ServeWith({"-crt", folder.write("own.crt", own.crt()), "-key", folder.write("own.key", own.key())});
+  gtcp::TLSOption tls;
+  tls.ServerName = "localhost";
+  const gtcp::Conn conn = gtcp::NewConnTLS(GoServer("tls"), gtcp_test::client_context(), tls, {});
+  for (const std::size_t size : SizesFor(4)) {
+    const std::string data = pattern(size);
+    EXPECT_EQ(conn.SendRecvPkgWithTimeout(data, ceiling, {.HeaderSize = 4}), data) << size;
+  }
+}
+
+TEST_P(OurServer, TalksOverTlsWithGo) {
+  const gtcp_test::scratch_folder folder;
+  const std::string authority = folder.write("authority.crt", gtcp_test::test_authority().crt());
+  const int port = ServePkgs(4, gtcp_test::server_context());
+  std::string expected;
+  for (const std::size_t size : SizesFor(4)) expected += "tls size " + std::to_string(size) + "\n";
+  EXPECT_EQ(RunGoClient({"tls", "-ca", authority, "-sizes", SizeList(4)}, port), expected);
+}
+
+#endif
 
 #ifdef GTCP_EXAMPLES_DIR
 

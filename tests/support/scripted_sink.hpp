@@ -80,6 +80,13 @@ class scripted_sink final : public gtcp::detail::transport {
     otherwise_ = std::move(otherwise);
   }
 
+  /// Forgets what was written.
+  void clear() {
+    const std::lock_guard lock(mutex_);
+    written_.clear();
+    parts_.clear();
+  }
+
   /// Every write that would take a byte is a step that may fail.
   void fail_by(fail_count* counter) { fail_ = counter; }
 

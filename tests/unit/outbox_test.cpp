@@ -28,8 +28,10 @@
 
 namespace {
 
+using namespace std::chrono_literals;
 using gtcp::Errc;
 using gtcp::detail::flush_record;
+using gtcp::detail::gathering;
 using gtcp::detail::no_deadline;
 using gtcp::detail::outbox;
 using gtcp::detail::send_outcome;
@@ -54,12 +56,23 @@ class fake_host final : public gtcp::detail::outbox_host {
   std::atomic<std::thread::id> left_by{};
   std::atomic<wait_direction> direction{wait_direction::none};
   std::atomic<bool> awaiting{false};
+  std::atomic<gathering> turn{gathering::none};
+  std::atomic<int> turns{0};
+  std::atomic<int> further_turns{0};
+  std::atomic<bool> input{true};             ///< so that nobody sends in a burst unless a test wants it
+  gtcp::detail::clock::time_point time{1s};  ///< stands still unless a test moves it
 
   void await_writable(wait_direction wanted) override {
     direction = wanted;
     ++awaits;
     awaiting = true;
   }
+  void await_turn(gathering how, bool again) override {
+    turn = how;
+    ++(again ? further_turns : turns);
+  }
+  bool input_came() noexcept override { return input.load(); }
+  gtcp::detail::clock::time_point now() const noexcept override { return time; }
   void on_outbox_drained() override { ++drained; }
   void on_descriptor_left() override {
     left_by = std::this_thread::get_id();
@@ -82,8 +95,9 @@ class sender final : public send_record {
     return *this;
   }
 
-  send_outcome go(outbox& out, bool may_wait = true) {
-    const send_outcome outcome = out.send(*this, may_wait);
+  send_outcome go(outbox& out, bool may_wait = true, gathering how = gathering::none) {
+    done = false;
+    const send_outcome outcome = out.send(*this, may_wait, nullptr, how);
     if (outcome == send_outcome::done) ++results_;
     return outcome;
   }
@@ -144,6 +158,14 @@ std::error_code send_blocking(outbox& out, const sender& what, gtcp::detail::clo
   if (out.send(record, true, &record.self) == send_outcome::waiting)
     out.wait(record, record.self, [&] { return until; });
   return record.error;
+}
+
+/// Sends what is like `what`, and need not wait.
+send_outcome send_once(outbox& out, const sender& what, gathering how = gathering::none) {
+  thread_record<send_record> record;
+  record.header = what.header;
+  record.payload = what.payload;
+  return out.send(record, false, nullptr, how);
 }
 
 std::error_code flush_blocking(outbox& out, gtcp::detail::clock::time_point until = no_deadline) {
@@ -284,6 +306,7 @@ TEST_F(Outbox, WaitsAnewWhenTheTransportAsksForSomethingElse) {
   sender one("one");
   one.go(out);
   sender two("two");
+  two.direct = true;
   two.go(out);  // finds that it could be written now
   EXPECT_EQ(host.awaits, 2);
   EXPECT_EQ(host.direction, wait_direction::write);
@@ -822,11 +845,11 @@ TEST_F(Outbox, ACorkLetsGoAtItsLimitAndWhenTheOutboxIsFull) {
 TEST_F(Outbox, ACorkLetsGoBeforeWaitingForInputAndForAFlush) {
   outbox& out = make();
   out.cork();
-  out.flush_corked();
+  out.flush_held();
   EXPECT_EQ(sink.writes(), 0u);
   sender one("one");
   one.go(out);
-  out.flush_corked();
+  out.flush_held();
   EXPECT_EQ(sink.written(), one.wire());
   sender two("two");
   two.go(out);
@@ -839,6 +862,201 @@ TEST_F(Outbox, ACorkLetsGoBeforeWaitingForInputAndForAFlush) {
   three.go(out);
   EXPECT_EQ(refused.go(out, false), send_outcome::refused);
   EXPECT_EQ(out.pending_bytes(), 0u) << "what a cork holds back does not keep the room";
+}
+
+// ---- Held back with what follows
+
+TEST_F(Outbox, HoldsBackWhatAReaderSendsUntilItWaitsForInput) {
+  for (const gathering how : {gathering::by_thread, gathering::by_task}) {
+    outbox& out = make();
+    host.turns = 0;
+    sender one("one");
+    sender two("two");
+    EXPECT_EQ(one.go(out, true, how), send_outcome::done);
+    EXPECT_EQ(two.go(out, false, how), send_outcome::done);
+    EXPECT_TRUE(out.append(one.header, one.payload, how));
+    EXPECT_EQ(sink.writes(), 0u);
+    EXPECT_EQ(host.turn, how);
+    EXPECT_EQ(host.turns, 1) << "awaited once for all of them";
+    EXPECT_EQ(host.awaits, 0);
+    out.flush_held();
+    EXPECT_EQ(sink.writes(), 1u);
+    EXPECT_EQ(sink.written(), one.wire() + two.wire() + one.wire());
+    out.flush_held();
+    EXPECT_EQ(sink.writes(), 1u);
+    sink.clear();
+  }
+}
+
+TEST_F(Outbox, ATurnOfAThreadLetsGoAndIsAwaitedAsLongAsItIsBusy) {
+  outbox& out = make();
+  sender one("one");
+  one.go(out, true, gathering::by_thread);
+  EXPECT_FALSE(out.on_turn(gathering::by_thread)) << "nothing was sent since";
+  EXPECT_EQ(sink.written(), one.wire());
+  sender two("two");
+  two.go(out, true, gathering::by_thread);
+  EXPECT_EQ(host.turns, 2);
+  EXPECT_TRUE(out.append(two.header, two.payload, gathering::by_thread));
+  EXPECT_TRUE(out.on_turn(gathering::by_thread));
+  EXPECT_EQ(sink.written(), one.wire() + two.wire() + two.wire());
+  sender three("three");
+  three.go(out, true, gathering::by_thread);
+  EXPECT_EQ(host.turns, 2) << "it is awaited already";
+  out.flush_held();
+  EXPECT_TRUE(out.on_turn(gathering::by_thread));
+  EXPECT_FALSE(out.on_turn(gathering::by_thread));
+}
+
+TEST_F(Outbox, ATurnOfATaskIsOverWhenItSentNothingInIt) {
+  outbox& out = make();
+  sender one("one");
+  one.go(out, true, gathering::by_task);
+  EXPECT_TRUE(out.append(one.header, one.payload, gathering::by_task));
+  EXPECT_TRUE(out.on_turn(gathering::by_task)) << "it goes on gathering";
+  EXPECT_EQ(sink.writes(), 0u);
+  EXPECT_FALSE(out.on_turn(gathering::by_task));
+  EXPECT_EQ(sink.written(), one.wire() + one.wire());
+  one.go(out, true, gathering::by_task);
+  EXPECT_EQ(host.turns, 2);
+  out.flush_held();
+  EXPECT_FALSE(out.on_turn(gathering::by_task)) << "it has sent everything itself";
+}
+
+TEST_F(Outbox, WhatIsHeldBackLeavesBeforeWhatIsNot) {
+  outbox& out = make();
+  sender one("one");
+  sender two("two");
+  one.go(out, true, gathering::by_task);
+  two.go(out);
+  EXPECT_EQ(sink.writes(), 1u);
+  EXPECT_EQ(sink.written(), one.wire() + two.wire());
+  sink.clear();
+  sender large(pattern(20'000));
+  one.go(out, true, gathering::by_task);
+  EXPECT_EQ(large.go(out, true, gathering::by_task), send_outcome::waiting);
+  EXPECT_EQ(large.results(), 1);
+  EXPECT_EQ(sink.writes(), 1u);
+  EXPECT_EQ(sink.parts(0).back().data, large.payload.data()) << "not copied";
+  EXPECT_EQ(sink.written(), one.wire() + large.wire());
+}
+
+TEST_F(Outbox, AnswersAThousandPipelinedRequestsInAFewWrites) {
+  outbox& out = make();
+  const sender reply(pattern(64));
+  std::string wanted;
+  for (int i = 0; i < 1000; ++i) {
+    if (!out.append(reply.header, reply.payload, gathering::by_task)) send_once(out, reply, gathering::by_task);
+    wanted += reply.wire();
+  }
+  out.flush_held();
+  EXPECT_EQ(sink.written(), wanted);
+  EXPECT_LE(sink.writes(), 2u);
+}
+
+TEST_F(Outbox, WritesWhatIsSentInABurstTogether) {
+  outbox& out = make();
+  host.input = false;
+  host.time += 1s;
+  const sender pkg(pattern(64));
+  for (int i = 0; i < 3; ++i) send_once(out, pkg);
+  EXPECT_EQ(sink.writes(), 2u) << "the second in a row after a write is held back";
+  EXPECT_EQ(host.turn, gathering::by_burst);
+  EXPECT_FALSE(out.on_turn(gathering::by_burst));
+  EXPECT_EQ(sink.writes(), 3u);
+  EXPECT_EQ(out.pending_bytes(), 0u);
+
+  std::string wanted = sink.written();
+  for (int i = 0; i < 10'000; ++i) {
+    if (!out.append(pkg.header, pkg.payload, gathering::none)) send_once(out, pkg);
+    wanted += pkg.wire();
+  }
+  EXPECT_TRUE(out.on_turn(gathering::by_burst));
+  EXPECT_FALSE(out.on_turn(gathering::by_burst));
+  EXPECT_EQ(sink.written(), wanted);
+  EXPECT_LE(sink.writes(), 100u);
+}
+
+TEST_F(Outbox, IsNoBurstWhenInputComesOrTimePasses) {
+  outbox& out = make();
+  const sender pkg("pkg");
+  for (int i = 0; i < 10; ++i) send_once(out, pkg);
+  EXPECT_EQ(sink.writes(), 10u) << "requests and replies";
+  host.input = false;
+  for (int i = 0; i < 10; ++i) {
+    host.time += 9us;
+    send_once(out, pkg);
+  }
+  EXPECT_EQ(sink.writes(), 20u) << "now and then";
+}
+
+TEST_F(Outbox, HoldsBackWhatComesAgainAndAgainWhileItWrites) {
+  outbox& out = make();
+  const sender pkg("pkg");
+  std::atomic<int> writes{0};
+  const auto more = [&] {
+    ++writes;
+    EXPECT_TRUE(out.append(pkg.header, pkg.payload, gathering::none)) << "somebody writes";
+  };
+  block();
+  sink.on_writes({}, write_step::everything().with(more));
+  make_writable_once();
+  EXPECT_LE(writes, 4) << "little after little";
+  EXPECT_EQ(host.turn, gathering::by_burst);
+  EXPECT_EQ(host.further_turns, 1);
+  EXPECT_EQ(out.pending_bytes(), pkg.wire().size());
+  sink.on_writes({});
+  out.on_turn(gathering::by_burst);
+  EXPECT_EQ(out.pending_bytes(), 0u);
+}
+
+TEST_F(Outbox, TakesPackagesOfADispatchBeyondTheLimit) {
+  outbox& out = make(100);
+  block();
+  const sender pkg(pattern(64));
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(send_once(out, pkg, gathering::by_dispatch), send_outcome::done);
+  }
+  EXPECT_GT(out.pending_bytes(), 600u);
+  EXPECT_FALSE(out.append(pkg.header, pkg.payload, gathering::none));
+  sender other("other");
+  EXPECT_EQ(other.go(out, false), send_outcome::refused);
+  unblock();
+  make_writable();
+  EXPECT_EQ(out.pending_bytes(), 0u);
+}
+
+TEST_F(Outbox, AppendsOnlyBehindOthersThatAreWritten) {
+  outbox& out = make(200);
+  const sender pkg("pkg");
+  EXPECT_FALSE(out.append(pkg.header, pkg.payload, gathering::none)) << "nothing is before it";
+  EXPECT_FALSE(out.append(pkg.header, pkg.payload, gathering::by_task)) << "nobody has said that it is held back";
+  block();
+  EXPECT_TRUE(out.append(pkg.header, pkg.payload, gathering::none)) << "an io thread will write";
+  const sender large(pattern(300));
+  EXPECT_FALSE(out.append(large.header, large.payload, gathering::none)) << "no room";
+  sender waits(pattern(300));
+  EXPECT_EQ(waits.go(out), send_outcome::waiting);
+  EXPECT_FALSE(out.append(pkg.header, pkg.payload, gathering::none)) << "somebody waits before it";
+  unblock();
+  make_writable();
+  EXPECT_EQ(sink.written(), first_wire + pkg.wire() + waits.wire());
+  out.end(gtcp::Errc::Closed, false);
+  EXPECT_FALSE(out.append(pkg.header, pkg.payload, gathering::none)) << "it has ended";
+}
+
+TEST_F(Outbox, TriesAgainWhileTheTransportBlocksOnlyWhenMuchHasCome) {
+  outbox& out = make();
+  block();
+  const std::size_t writes = sink.writes();
+  const sender pkg(pattern(998));
+  for (int i = 0; i < 150; ++i) {
+    if (!out.append(pkg.header, pkg.payload, gathering::none)) send_once(out, pkg);
+  }
+  EXPECT_LE(sink.writes() - writes, 3u) << "150,000 bytes, 64 KiB each time; but for one after a long time";
+  unblock();
+  make_writable();
+  EXPECT_EQ(out.pending_bytes(), 0u);
 }
 
 TEST_F(Outbox, WhatIsCorkedLeavesWhenSendingEnds) {

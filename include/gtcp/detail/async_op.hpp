@@ -327,6 +327,18 @@ auto async_receive(prepared op, recv_goal goal, time_limit limit, Token&& token)
       token, std::move(op), std::move(goal), limit);
 }
 
+/// One package of the standard format. Holds no more than it must, since a coroutine that waits keeps it.
+template <class Token>
+auto async_receive_pkg(conn_state& conn, time_limit limit, std::string& into, Token&& token) {
+  return asio::async_initiate<Token, void(std::error_code)>(
+      [](auto handler, conn_state* state, time_limit until, std::string* target) {
+        async_receive_op<decltype(handler), false>::start(std::move(handler), state->shared_from_this(),
+                                                          recv_goal::package(state->format()), until,
+                                                          state->format().retry, target);
+      },
+      token, &conn, limit, &into);
+}
+
 template <class Token>
 auto async_receive_into(prepared op, recv_goal goal, time_limit limit, std::string& into, Token&& token) {
   return asio::async_initiate<Token, void(std::error_code)>(
@@ -351,7 +363,7 @@ auto async_send(prepared op, pkg_header header, AsyncPayload data, time_limit li
               record.header = head;
               record.payload = payload;
               record.direct = direct;
-              return out.send(record, true);
+              return out.send(record, true, nullptr, checked.conn->gathers());
             });
       },
       token, std::move(op), header, std::move(data), limit);

@@ -192,6 +192,8 @@ inline void conn_state::close_if_possible() noexcept {
     const bool lost = outbox_ended_ && !outbox_.all_sent();
     if (lost) hard_ = true;
     const bool delivered = outbox_ended_ && !lost && all_acknowledged();
+    // What came for a peer that had closed is answered by a reset, of which nobody is told who does not read any more.
+    if (outbox_ended_ && !delivered && is_reset(descriptor_)) hard_ = true;
     if (delivered && !hard_) {
       delivered_ = true;
       tell_close_waiters(lock);
@@ -273,7 +275,7 @@ inline void conn_state::forget(close_waiter& waiter) noexcept {
 inline void conn_state::arm_close_timer() noexcept {
   try {
     hold_.acquire(linger_);
-    if (!close_timer_) close_timer_.emplace(waiting_executor());
+    if (!close_timer_) close_timer_ = std::make_unique<asio::steady_timer>(waiting_executor());
     const bool looks_at_acknowledgements = outbox_ended_ && (input_ended_ || close_waiters_ != nullptr);
     clock::time_point at = linger_end_;
     if (looks_at_acknowledgements) {

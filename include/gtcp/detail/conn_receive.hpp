@@ -26,7 +26,7 @@ inline bool conn_state::receive_buffered(recv_goal& goal, std::string& into, std
   unlock_at_exit guard{*this};
   if (closed()) return false;
   const recv_verdict verdict = goal.judge(input_.view(), false);
-  return verdict.what == recv_verdict::kind::take && take(verdict, into, error);
+  return verdict.what == recv_verdict::kind::take && take(verdict, gathering::by_task, into, error);
 }
 
 inline void conn_state::start(async_receiver& op) {
@@ -74,10 +74,20 @@ inline void conn_state::set_recv_deadline(clock::time_point at) {
 inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, bool try_once, std::string& into,
                                                     std::error_code& error, wait_direction& wait_for) {
   if (self.goal.is_handshake()) return try_handshake(error, wait_for);
+  async_receiver* const op = self.asynchronous();
   for (;;) {
     const recv_verdict verdict = self.goal.judge(input_.view(), static_cast<bool>(input_error_), quiet);
+    if (verdict.what == recv_verdict::kind::take && op != nullptr && pumps(*op, verdict)) {
+      if (closed()) {
+        error = Errc::Closed;
+        return progress::done;
+      }
+      if (outbox_.is_over_limit()) return progress::must_pause;
+      if (should_yield()) return progress::must_yield;
+      continue;
+    }
     if (verdict.what == recv_verdict::kind::take) {
-      take(verdict, into, error);
+      take(verdict, op != nullptr ? gathering::by_task : gathering::by_thread, into, error);
       return progress::done;
     }
     if (verdict.what == recv_verdict::kind::fail) {
@@ -126,13 +136,38 @@ inline conn_state::progress conn_state::try_handshake(std::error_code& error, wa
   return progress::must_wait;
 }
 
-inline bool conn_state::take(const recv_verdict& verdict, std::string& into, std::error_code& error) {
+inline bool conn_state::take(const recv_verdict& verdict, gathering how, std::string& into, std::error_code& error) {
   into.assign(input_.data() + verdict.skip, verdict.size);
+  consume(verdict);
+  note_input(input_.empty() ? nullptr : reader_mark(how));
+  error.clear();
+  return true;
+}
+
+inline bool conn_state::pumps(async_receiver& op, const recv_verdict& verdict) {
+  if (!op.is_pump_) return false;
+  if (std::exchange(op.tried_again_, false)) rearm_gate::of_this_thread().note(true);
+  note_input(reader_mark(gathering::by_dispatch));
+  op.deliver(input_.view().substr(verdict.skip, verdict.size));
+  consume(verdict);
+  return true;
+}
+
+inline void conn_state::consume(const recv_verdict& verdict) noexcept {
   input_.consume(verdict.skip + verdict.size + verdict.drop);
   if (input_.empty() && drained_) input_.release();
   if (lease_ != nullptr) lease_->note_receive();
-  error.clear();
-  return true;
+}
+
+inline void conn_state::note_input(const char* reader) noexcept {
+  // Written only when they change, since senders look at them.
+  if (!input_came_.load(std::memory_order_relaxed)) input_came_.store(true, std::memory_order_relaxed);
+  if (reader_.load(std::memory_order_relaxed) != reader) reader_.store(reader, std::memory_order_relaxed);
+}
+
+inline void conn_state::before_waiting() {
+  note_input(nullptr);
+  outbox_.flush_held();
 }
 
 inline std::error_code conn_state::queue_for_lane(thread_receiver& self) {
@@ -168,9 +203,9 @@ inline std::error_code conn_state::receive_as_holder(thread_receiver& self, std:
     wait_direction wait_for = wait_direction::none;
     if (try_receive(self, quiet, last_try, into, error, wait_for) == progress::done) return error;
     input_.shrink();
+    before_waiting();
     if (!may_wait) return asio::error::would_block;
     if (last_try) return Errc::Timeout;
-    outbox_.flush_corked();
 
     clock::time_point until = self.limit.resolve(recv_deadline_);
     const bool may_end_quietly = self.goal.ends_when_quiet() && !input_.empty();
@@ -199,11 +234,14 @@ inline lane_waiter* conn_state::advance(async_receiver& op, std::error_code stop
     try {
       const bool quiet = stop == Errc::Timeout && op.goal.ends_when_quiet();
       wait_direction wait_for = wait_direction::none;
-      if (try_receive(op, quiet, op.last_try_, *op.into, error, wait_for) == progress::done) {
+      const progress step = try_receive(op, quiet, op.last_try_, *op.into, error, wait_for);
+      if (step == progress::done) {
+        if (op.tried_again_) rearm_gate::of_this_thread().note(true);
+        if (op.is_pump_) before_waiting();  // its last package was not the last one that it sent
         return finish(op, error, may_dispatch);
       }
-      outbox_.flush_corked();
       input_.shrink();
+      before_waiting();
       std::unique_lock lock(mutex_);
       if (closed() && !op.stop) op.stop = Errc::Closed;
       op.may_end_quietly_ = op.goal.ends_when_quiet() && !input_.empty();
@@ -217,7 +255,15 @@ inline lane_waiter* conn_state::advance(async_receiver& op, std::error_code stop
       }
       list(op);
       arm_timer(op, until);
-      await_readable(op, wait_for);
+      if (step == progress::must_pause) {
+        op.stage_ = async_receiver::stage::waiting;
+        lock.unlock();
+        await_room(op);
+      } else if (step == progress::must_yield || tries_again(op, wait_for)) {
+        await_turn_of(op);
+      } else {
+        await_readable(op, wait_for);
+      }
       return nullptr;
     } catch (const std::bad_alloc&) {
       error = std::make_error_code(std::errc::not_enough_memory);
@@ -255,6 +301,26 @@ inline void conn_state::await_readable(async_receiver& op, wait_direction wait_f
   op.wants_write_ = wait_for == wait_direction::both;
   if (op.wants_write_) await_writable_for_receivers();
   socket.async_wait(what, asio::bind_cancellation_slot(op.wait_signal_.slot(), wait_handler(op)));
+}
+
+inline bool conn_state::tries_again(async_receiver& op, wait_direction wait_for) {
+  rearm_gate& gate = rearm_gate::of_this_thread();
+  if (std::exchange(op.tried_again_, false)) {
+    gate.note(false);
+    return false;
+  }
+  if (wait_for != wait_direction::read || !gate.is_open()) return false;
+  return op.tried_again_ = true;
+}
+
+inline void conn_state::await_turn_of(async_receiver& op) {
+  op.stage_ = async_receiver::stage::waiting;
+  asio::post(waiting_executor(), wait_handler(op));
+}
+
+inline void conn_state::await_room(async_receiver& op) {
+  op.room_ = std::make_unique<room_waiter>(op);
+  if (outbox_.await_room(*op.room_) == send_outcome::done) op.resume();
 }
 
 inline void conn_state::await_writable_for_receivers() {
@@ -325,7 +391,7 @@ inline void conn_state::arm_timer(async_receiver& op, clock::time_point until) {
     return;
   }
   if (op.timer_ && op.timer_->expiry() == until) return;
-  if (!op.timer_) op.timer_.emplace(waiting_executor());
+  if (!op.timer_) op.timer_ = std::make_unique<asio::steady_timer>(waiting_executor());
   op.timer_->expires_at(until);
   op.timer_->async_wait([weak = weak_from_this(), id = op.id](std::error_code error) {
     if (error) return;
@@ -349,7 +415,7 @@ inline void conn_state::unlist(receiver& entry) noexcept {
 
 inline bool async_receiver::granted() {
   holds_lane_ = true;
-  stage_ = stage::stepping;
+  stage_ = is_pump_ ? stage::waiting : stage::stepping;  // a pump goes on in its own context
   return true;
 }
 

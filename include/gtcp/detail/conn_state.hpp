@@ -19,6 +19,7 @@
 #include <gtcp/detail/exit_drain.hpp>
 #include <gtcp/detail/lane.hpp>
 #include <gtcp/detail/outbox.hpp>
+#include <gtcp/detail/rearm_gate.hpp>
 #include <gtcp/detail/receiver.hpp>
 #include <gtcp/detail/recv_goal.hpp>
 #include <gtcp/detail/time_limit.hpp>
@@ -30,7 +31,9 @@
 #include <asio/any_io_executor.hpp>
 #include <asio/bind_cancellation_slot.hpp>
 #include <asio/cancellation_signal.hpp>
+#include <asio/dispatch.hpp>
 #include <asio/generic/stream_protocol.hpp>
+#include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 
 #include <any>
@@ -80,6 +83,8 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
         executor_(option.Executor) {
     std::string ignored;
     check(option.Pkg, format_, ignored);
+    max_short_ = std::min(format_.max_data_size, outbox::borrow_from - 1);
+    is_simple_ = format_.retry.Count == 0;
     remote_address_ = socket_address_text(descriptor, true);
     if (remote_address_.empty()) remote_address_ = socket_address_text(descriptor, false);  // an unnamed unix peer
   }
@@ -93,7 +98,10 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   void prime(std::string_view received) { input_.append(received.data(), received.size()); }
 
   /// Makes it a connection that a pool has lent. Before the connection is shared.
-  void lend(std::unique_ptr<conn_lease> lease) noexcept { lease_ = std::move(lease); }
+  void lend(std::unique_ptr<conn_lease> lease) noexcept {
+    lease_ = std::move(lease);
+    is_simple_ = false;
+  }
 
   std::uint64_t id() const noexcept { return id_; }
   const std::string& remote_address() const noexcept { return remote_address_; }
@@ -168,9 +176,18 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// Takes what is buffered already, without a system call. False: it is not all there, or another one receives.
   bool receive_buffered(recv_goal& goal, std::string& into, std::error_code& error);
 
-  /// Says whether the calling coroutine should let others run before the next buffered package.
+  /// Takes a package of the standard format that is buffered already. False: there is none, or another one receives.
+  bool take_buffered(std::string& into, gathering how) {
+    if (!is_simple_ || closed() || !lane_.try_lock()) return false;
+    unlock_at_exit guard{*this};
+    if (closed()) return false;
+    const recv_verdict verdict = judge_package(format_, input_.view());
+    std::error_code ignored;
+    return verdict.what == recv_verdict::kind::take && take(verdict, how, into, ignored);
+  }
+
+  /// Says whether the calling coroutine should let others run before its next operation that need not wait.
   bool should_yield() noexcept {
-    constexpr unsigned packages_between = 256;
     return (yield_counter_.fetch_add(1, std::memory_order_relaxed) + 1) % packages_between == 0;
   }
 
@@ -198,9 +215,10 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     thread_record<send_record> record;
     record.header = header;
     record.payload = payload;
-    record.direct = mode() == SendMode::Direct;
-    const bool can_wait = may_wait && !on_runtime_thread();
-    switch (outbox_.send(record, can_wait, &record.self)) {
+    const gathering how = gathers();
+    record.direct = mode() == SendMode::Direct && how != gathering::by_dispatch;
+    const bool can_wait = may_wait && how != gathering::by_dispatch && !on_runtime_thread();
+    switch (outbox_.send(record, can_wait, &record.self, how)) {
       case send_outcome::refused: return may_wait ? make_error_code(Errc::WouldDeadlock) : asio::error::would_block;
       case send_outcome::waiting:
         outbox_.wait(record, record.self, [&] { return limit.resolve(send_deadline_); });
@@ -208,6 +226,25 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
       case send_outcome::done: break;
     }
     return record.error;
+  }
+
+  /// Sends a small package of the standard format if others are before it that somebody will write: what is left to do
+  /// for most packages when there are many. False: nothing of it was taken.
+  bool append(asio::const_buffer payload) {
+    if (!is_short(payload)) return false;
+    return outbox_.append(make_pkg_header(format_, payload.size()), payload, gathers());
+  }
+
+  /// Sends a small package of the standard format if it need not wait, from any thread; `error` says how. False:
+  /// nothing of it was taken.
+  bool send_at_once(asio::const_buffer payload, std::error_code& error) {
+    if (!is_short(payload)) return false;
+    thread_record<send_record> record;
+    record.header = make_pkg_header(format_, payload.size());
+    record.payload = payload;
+    if (outbox_.send(record, false, nullptr, gathers()) == send_outcome::refused) return false;
+    error = record.error;
+    return true;
   }
 
   /// Every send of a package, or of bytes, is noted once, however often it is tried.
@@ -237,6 +274,16 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// Takes `fresh` in place of the socket, which failed before a byte had moved, and gives that for it. False: the
   /// connection is used meanwhile, or was closed, and all is as it was.
   bool replace(raw_connection& fresh) noexcept;
+
+  /// Whether what the calling thread sends now is held back, since it has more input to take.
+  gathering gathers() const noexcept {
+    const char* const reader = reader_.load(std::memory_order_relaxed);
+    if (reader == nullptr) return gathering::none;
+    for (const gathering how : {gathering::by_dispatch, gathering::by_task, gathering::by_thread}) {
+      if (reader == reader_mark(how)) return how;
+    }
+    return gathering::none;
+  }
 
   std::error_code flush(const time_limit& limit) {
     if (on_runtime_thread()) return Errc::WouldDeadlock;
@@ -282,11 +329,19 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
  private:
   friend class async_receiver;
+  friend class pkg_pump;
+  friend class room_waiter;
 
   static constexpr std::size_t read_block = 128 * 1024;
   static constexpr std::size_t max_discarded = std::size_t{64} << 20;  ///< what closing reads to get at the peer's end
 
-  enum class progress { done, must_wait };
+  static constexpr std::chrono::microseconds reader_pause{1000};  ///< how long a reader's replies may be held back
+  static constexpr std::chrono::microseconds burst_pause{100};
+
+  /// must_yield: others are to run first; must_pause: the outbox is over its limit.
+  enum class progress { done, must_wait, must_yield, must_pause };
+
+  static constexpr unsigned packages_between = 256;  ///< turns of others, while packages are there
 
   struct thread_receiver final : receiver {
     using receiver::receiver;
@@ -341,6 +396,11 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     }
   };
 
+  /// Whether a package need not take the way that serves all: a small one, on a connection without anything special.
+  bool is_short(asio::const_buffer payload) const noexcept {
+    return is_simple_ && payload.size() <= max_short_ && mode() != SendMode::Direct;
+  }
+
   struct unlock_at_exit {
     conn_state& conn;
     ~unlock_at_exit() { lane::run(conn.lane_.unlock()); }
@@ -355,7 +415,13 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     ~wait_handler() {
       if (op_ != nullptr) abandon(*op_);
     }
-    void operator()(const std::error_code&) {
+    void operator()(const std::error_code& = {}) {
+      if (const asio::any_io_executor* const strand = op_->strand())
+        asio::dispatch(*strand, [self = std::move(*this)]() mutable { self.go_on(); });
+      else
+        go_on();
+    }
+    void go_on() {
       async_receiver& op = *std::exchange(op_, nullptr);
       const std::shared_ptr<conn_state> conn = op.conn_;
       conn->on_wait_over(op);
@@ -375,7 +441,25 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// The same for the goal of a handshake.
   progress try_handshake(std::error_code& error, wait_direction& wait_for);
 
-  bool take(const recv_verdict& verdict, std::string& into, std::error_code& error);
+  bool take(const recv_verdict& verdict, gathering how, std::string& into, std::error_code& error);
+
+  /// Hands a package to who wants more than one. False: it wants one.
+  bool pumps(async_receiver& op, const recv_verdict& verdict);
+
+  /// The package is taken, or delivered.
+  void consume(const recv_verdict& verdict) noexcept;
+
+  /// What a thread leaves when it took input and there is more; tells it, and how it receives, from all others.
+  static const char* reader_mark(gathering how) noexcept {
+    static thread_local const char marks[static_cast<std::size_t>(gathering::by_burst)] = {};
+    return &marks[static_cast<std::size_t>(how)];
+  }
+
+  /// Input was taken: `reader` is the mark of who took it, while there is more.
+  void note_input(const char* reader) noexcept;
+
+  /// What is held back goes out before anybody waits for input.
+  void before_waiting();
 
   std::error_code queue_for_lane(thread_receiver& self);
 
@@ -388,6 +472,15 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   lane_waiter* finish(async_receiver& op, std::error_code error, bool may_dispatch);
 
   void await_readable(async_receiver& op, wait_direction wait_for);
+
+  /// Under the mutex: whether it is worth to look once more, after all others, instead of waiting for input at once.
+  bool tries_again(async_receiver& op, wait_direction wait_for);
+
+  /// Under the mutex: goes on after all others that are to run.
+  void await_turn_of(async_receiver& op);
+
+  /// Goes on when half of the outbox is free.
+  void await_room(async_receiver& op);
 
   /// Under the mutex: ends the wait of a receiver that wants it when the transport takes bytes.
   void await_writable_for_receivers();
@@ -451,6 +544,38 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
       outbox_.drop(std::make_error_code(std::errc::not_enough_memory));
     }
   }
+
+  void await_turn(gathering how, bool again) override {
+    try {
+      const std::lock_guard lock(mutex_);
+      if (closed()) return;  // closing lets go
+      turn_handler handler{shared_from_this(), how};
+      // Who reads in a context that ends lets go when the connection closes; the process's end need not wait for that.
+      if (how == gathering::by_task) return asio::post(waiting_executor(), std::move(handler));
+      hold_.acquire(std::max<clock::duration>(linger_, std::chrono::milliseconds(1)));
+      // Threads may send while nobody runs the connection's context.
+      if (turn_timer_ == nullptr) {
+        turn_timer_ = std::make_unique<asio::steady_timer>(Runtime::Default().get_executor());
+      }
+      if (how == gathering::by_burst && !again) return asio::post(turn_timer_->get_executor(), std::move(handler));
+      turn_timer_->expires_after(how == gathering::by_burst ? burst_pause : reader_pause);
+      turn_timer_->async_wait(std::move(handler));
+    } catch (const std::exception&) {
+      while (outbox_.on_turn(how)) {  // nobody comes by later, so nothing is held back
+      }
+    }
+  }
+
+  struct turn_handler {
+    std::shared_ptr<conn_state> self;
+    gathering how;
+    void operator()(std::error_code = {}) const {
+      if (self->outbox_.on_turn(how)) return self->await_turn(how, true);
+      self->release_hold_if_drained();
+    }
+  };
+
+  bool input_came() noexcept override { return input_came_.exchange(false, std::memory_order_relaxed); }
 
   void release_hold_if_drained() {
     if (outbox_.pending_bytes() != 0) return;
@@ -521,12 +646,16 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   bool drained_ = true;
   receiver* receivers_ = nullptr;
   std::atomic<unsigned> yield_counter_{0};
+  std::atomic<const char*> reader_{nullptr};  ///< the mark of who took input, while there is more
+  std::atomic<bool> input_came_{false};
 
   // The way out.
   outbox outbox_;
 
   // Settings.
   pkg_format format_{};
+  std::size_t max_short_ = 0;  ///< the largest payload that takes a short way
+  bool is_simple_ = true;      ///< nothing counts packages, or sends them again
   std::chrono::milliseconds linger_;
   std::size_t max_line_size_;
   std::atomic<SendMode> mode_;
@@ -561,11 +690,24 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   std::error_code close_reason_{};
   clock::time_point linger_end_{};
   clock::duration acknowledgement_pause_ = std::chrono::milliseconds(1);
-  std::optional<asio::steady_timer> close_timer_;
+  std::unique_ptr<asio::steady_timer> close_timer_;
+  std::unique_ptr<asio::steady_timer> turn_timer_;
   close_waiter* close_waiters_ = nullptr;
   exit_hold hold_;
   std::unique_ptr<conn_lease> lease_;
   closer closer_{*this};
+};
+
+/// Lets a receive that pauses go on when the outbox has room again.
+class room_waiter final : public flush_record {
+ public:
+  explicit room_waiter(async_receiver& op) : op_(op) {}
+  bool finished() override { return true; }
+  void complete() override { op_.resume(); }
+  void deadline_changed() override {}
+
+ private:
+  async_receiver& op_;
 };
 
 }  // namespace gtcp::detail

@@ -170,6 +170,64 @@ inline asio::awaitable<void> await_send(prepared op, pkg_header header, AsyncPay
   op.report(on_error, error);
 }
 
+// The same for packages of the connection's own format; one that need not wait, or is buffered already, does not go
+// through the scheduler, but for every so many. What waits is small, since it may wait in thousands.
+
+inline void report(const char* name, const conn_ptr& conn, const std::error_code& error, const OnError& on_error) {
+  const prepared failed{name, conn};
+  failed.report(on_error, error);
+}
+
+inline asio::awaitable<void> await_send_pkg(const char* name, conn_ptr conn, AsyncPayload data, time_limit limit,
+                                            OnError on_error) {
+  std::error_code error;
+  if (conn->append(data.Buffer()) || conn->send_at_once(data.Buffer(), error)) {
+    if (conn->should_yield()) co_await asio::post(asio::use_awaitable);
+  } else {
+    prepared op = prepare(name, conn, PkgOption());
+    const pkg_header header = frame(op, data.Size());
+    auto sending = await_send(std::move(op), header, std::move(data), limit, on_error);
+    co_await std::move(sending);
+    co_return;
+  }
+  if (error)
+    report(name, conn, error, on_error);
+  else
+    on_error.Clear();
+}
+
+inline asio::awaitable<void> await_receive_pkg_into(const char* name, conn_ptr conn, time_limit limit,
+                                                    std::string& into, OnError on_error) {
+  std::error_code error;
+  if (conn->take_buffered(into, gathering::by_task)) {
+    if (conn->should_yield()) co_await asio::post(asio::use_awaitable);
+  } else {
+    auto waiting = async_receive_pkg(*conn, limit, into, asio::redirect_error(asio::use_awaitable, error));
+    co_await std::move(waiting);
+  }
+  if (error)
+    report(name, conn, error, on_error);
+  else
+    on_error.Clear();
+}
+
+inline asio::awaitable<std::string> await_receive_pkg(const char* name, conn_ptr conn, time_limit limit,
+                                                      OnError on_error) {
+  std::string pkg;
+  std::error_code error;
+  if (conn->take_buffered(pkg, gathering::by_task)) {
+    if (conn->should_yield()) co_await asio::post(asio::use_awaitable);
+  } else {
+    auto waiting = async_receive_pkg(*conn, limit, pkg, asio::redirect_error(asio::use_awaitable, error));
+    co_await std::move(waiting);
+  }
+  if (error)
+    report(name, conn, error, on_error);
+  else
+    on_error.Clear();
+  co_return pkg;
+}
+
 inline asio::awaitable<std::string> await_send_receive(prepared op, pkg_header header, AsyncPayload data,
                                                        recv_goal goal, time_limit limit, OnError on_error) {
   std::error_code error;

@@ -12,10 +12,17 @@
 //
 // A package of which a byte is out always goes out whole and before any other: when its sender gives up waiting, the
 // rest is copied to the drain buffer first.
+//
+// There is one way to write what was accepted, flush_round. What differs is who calls it:
+//
+//  - the sender, when nothing is before its package: a request or a reply goes straight out
+//  - who reads, before it waits for more input: what it sends while there is more to take is held back, see gathering
+//  - who sends very often: at every 64 KiB, and an io thread after a moment
 
 #include <gtcp/detail/byte_buffer.hpp>
 #include <gtcp/detail/pkg_writer.hpp>
 #include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/short_mutex.hpp>
 #include <gtcp/detail/transport.hpp>
 #include <gtcp/error.hpp>
 
@@ -26,6 +33,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <mutex>
 #include <new>
 #include <span>
@@ -116,11 +124,27 @@ class flush_record : public outbox_waiter {
   std::uint64_t take_ = 0;  ///< the write that took the last byte before it; 0: not yet
 };
 
-/// What the outbox needs of the connection around it. Called without the outbox's mutex.
+/// Why a package is held back, so that it goes out together with those that follow, and until when at most. All are
+/// let go by flush_held(), at outbox::cork_limit, and by everything that does not itself hold back.
+enum class gathering : unsigned char {
+  none,         ///< it is not
+  by_thread,    ///< a thread replies and has more input to take: for about a millisecond
+  by_task,      ///< the same for a coroutine or a handler: until its context has nothing else to do
+  by_dispatch,  ///< within a package handler, which lets go itself; taken beyond the limit too
+  by_burst      ///< so many are sent that writing them is what holds the sender up: until an io thread comes by
+};
+
+/// What the outbox needs of the connection around it. Called without the outbox's mutex, but for input_came() and
+/// now().
 class outbox_host {
  public:
   /// Calls outbox::on_writable() when the transport takes bytes again, from an io thread.
   virtual void await_writable(wait_direction direction) = 0;
+  /// Calls outbox::on_turn() at the end of the time that `how` says, from an io thread. `again`: not the first time.
+  virtual void await_turn(gathering how, bool again) = 0;
+  /// Whether input came, or was waited for, since this was called last.
+  virtual bool input_came() noexcept = 0;
+  virtual clock::time_point now() const noexcept { return clock::now(); }
   /// After outbox::end(): everything is with the system, once.
   virtual void on_outbox_drained() = 0;
   /// After outbox::leave_descriptor(): no thread writes or waits for the descriptor any more.
@@ -131,16 +155,35 @@ class outbox_host {
 };
 
 /// A blocked thread's side of waiting. Lives on its stack.
-struct thread_wait {
-  std::condition_variable woken;
+class thread_wait {
+ public:
+  /// Waits for a wake() since the last one that was waited for. Called without the outbox's mutex.
+  void wait_until(clock::time_point until) {
+    std::unique_lock lock(mutex_);
+    const auto is_woken = [this] { return is_woken_; };
+    if (until == no_deadline)
+      woken_.wait(lock, is_woken);
+    else
+      woken_.wait_until(lock, until, is_woken);
+    is_woken_ = false;
+  }
+
+  /// Called under the outbox's mutex, so that it ends before the thread can go away.
+  void wake() {
+    if (waker != nullptr) waker->signal();
+    const std::lock_guard lock(mutex_);
+    is_woken_ = true;
+    woken_.notify_one();
+  }
+
   detail::waker* waker = nullptr;  ///< set while the thread waits in the system for the descriptor
   bool pumps = false;              ///< this thread drains the outbox while it waits
   thread_wait* next = nullptr;
 
-  void wake() {
-    if (waker != nullptr) waker->signal();
-    woken.notify_one();
-  }
+ private:
+  std::mutex mutex_;
+  std::condition_variable woken_;
+  bool is_woken_ = false;
 };
 
 enum class send_outcome { done, waiting, refused };
@@ -150,15 +193,39 @@ class outbox {
  public:
   /// Payloads of this size are never copied while their sender waits.
   static constexpr std::size_t borrow_from = 16 * 1024;
-  /// How much a Cork gathers before it is written all the same.
+  /// How much is held back before it is written all the same.
   static constexpr std::size_t cork_limit = 64 * 1024;
 
   outbox(transport& sink, native_socket descriptor, outbox_host& host, std::size_t limit)
       : sink_(&sink), descriptor_(descriptor), host_(host), limit_(limit) {}
 
+  /// Accepts a small package, if that is all there is to do: others are before it, and somebody will write them, or it
+  /// is held back with others. False: nothing of it was taken, and send() does what there is to do.
+  bool append(const pkg_header& header, asio::const_buffer payload, gathering how) {
+    const std::lock_guard lock(mutex_);
+    const std::size_t size = header.size + payload.size();
+    const bool is_let_go =
+        how == gathering::none ? in_burst_ : gathers_ && (awaits_turn_ || how == gathering::by_dispatch);
+    const bool held = is_let_go && fill_.size() + size < cork_limit;
+    const bool somebody_writes = held || writing_ || (is_drained() && !is_enough(size));
+    const bool fits = pending() < limit_ && size <= limit_ - pending();
+    if (!somebody_writes || !fits || stop_ || !queue_.empty()) return false;
+    char* to = nullptr;
+    try {
+      to = static_cast<char*>(fill_.prepare(size).data());
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+    for (std::size_t i = 0; i < header.size; ++i) to[i] = static_cast<char>(header.bytes[i]);
+    if (payload.size() != 0) std::memcpy(to + header.size, payload.data(), payload.size());
+    fill_.commit(size);
+    accepted_total_ += size;
+    return true;
+  }
+
   /// Sends a record: done (its error says how), waiting (it is queued; finished() follows, and a thread, `self`, must
   /// call wait()), or refused: without `may_wait` when it would have to wait; nothing of it was taken then.
-  send_outcome send(send_record& record, bool may_wait, thread_wait* self = nullptr) {
+  send_outcome send(send_record& record, bool may_wait, thread_wait* self = nullptr, gathering how = gathering::none) {
     std::unique_lock lock(mutex_);
     if (stop_) {
       record.error = stop_;
@@ -166,25 +233,27 @@ class outbox {
       return send_outcome::done;
     }
     const bool borrowed = may_wait && (record.direct || record.payload.size() >= borrow_from);
-    const bool idle = !writing_ && queue_.empty() && drain_.empty() && fill_.empty() && !sink_holds_;
     if (!borrowed && queue_.empty()) {
-      if (idle && (corks_ == 0 || record.size() >= cork_limit)) {
+      const bool first = !writing_ && drain_.empty() && fill_.empty() && !sink_holds_;
+      if (first && how == gathering::none && is_hot()) how = gathering::by_burst;
+      const bool together = (how != gathering::none || corks_ != 0) && record.size() < cork_limit;
+      if (first && !together) {
         send_straight(record, lock);
         return send_outcome::done;
       }
-      if (fits(record)) {
+      if (fits(record) || how == gathering::by_dispatch) {
         record.done = true;
-        if (!accept(record, fill_))
+        if (accept(record, fill_)) {
+          if (pending() > limit_) over_limit_.store(true, std::memory_order_relaxed);
+          go_on(together, how, lock);
+        } else {
           record.error = std::make_error_code(std::errc::not_enough_memory);
-        else if (corks_ == 0 || fill_.size() >= cork_limit)
-          flush_and_settle(lock);
-        else
-          has_corked_.store(true, std::memory_order_relaxed);
+        }
         return send_outcome::done;
       }
     }
     if (!may_wait) {
-      flush_and_settle(lock);  // what a Cork holds back must not keep the room
+      flush_and_settle(lock);  // what is held back must not keep the room
       return send_outcome::refused;
     }
     enqueue(queue_, record, self);
@@ -204,10 +273,10 @@ class outbox {
         settle(lock);
         lock.lock();
         // A write of it may be under way; then its writer, who never waits, says how it ended.
-        self.woken.wait(lock, [&] { return waiter.done; });
+        while (!waiter.done) wait_until(self, lock, no_deadline);
         break;
       }
-      if (drainer_ == drainer::none) take_over(self);
+      if (drainer_ == drainer::none && !writing_) take_over(self);
       if (self.pumps) {
         self.waker = &waker::of_this_thread();
         const wait_direction direction = blocked_for_;
@@ -248,18 +317,20 @@ class outbox {
   /// Waits for everything accepted so far to be with the system: done, or waiting (finished() follows).
   send_outcome flush(flush_record& record, thread_wait* self = nullptr) {
     std::unique_lock lock(mutex_);
-    if (closed_ || (pending() == 0 && !sink_holds_)) {
-      record.error = closed_ ? stop_ : write_error_;
-      record.done = true;
-      return send_outcome::done;
-    }
-    record.target_ = accepted_total_;
-    enqueue(flushes_, record, self);
-    flush_and_settle(lock);
-    return send_outcome::waiting;
+    return flush(record, self, 0, lock);
   }
 
-  /// Holds small packages back until uncork(), a full outbox, or flush_corked().
+  /// Whether more was accepted than the limit, as gathering::by_dispatch allows.
+  bool is_over_limit() const noexcept { return over_limit_.load(std::memory_order_relaxed); }
+
+  /// After is_over_limit(): waits until half of the limit is free.
+  send_outcome await_room(flush_record& record) {
+    std::unique_lock lock(mutex_);
+    over_limit_.store(false, std::memory_order_relaxed);
+    return flush(record, nullptr, limit_ / 2, lock);
+  }
+
+  /// Holds small packages back until uncork(), a full outbox, or flush_held().
   void cork() {
     const std::lock_guard lock(mutex_);
     if (!stop_) ++corks_;
@@ -271,10 +342,22 @@ class outbox {
   }
 
   /// Sends what is held back. Whoever is about to wait for input calls it; costs nothing when nothing is.
-  void flush_corked() {
-    if (!has_corked_.load(std::memory_order_relaxed)) return;
+  void flush_held() {
+    if (!has_held_.load(std::memory_order_relaxed)) return;
     std::unique_lock lock(mutex_);
     flush_and_settle(lock);
+  }
+
+  /// The time of outbox_host::await_turn is over. Returns whether it is to be awaited once more.
+  bool on_turn(gathering how) {
+    std::unique_lock lock(mutex_);
+    const bool goes_on = std::exchange(turn_total_, accepted_total_) != accepted_total_;
+    // A context's turn is over when the reader did nothing in it. Threads are looked after as long as they are busy.
+    const bool is_task = how == gathering::by_task;
+    const bool again = goes_on && (gathers_ || !is_task);
+    if (!again) awaits_turn_ = false;
+    if (gathers_ && !(is_task && goes_on)) flush_and_settle(lock);
+    return again;
   }
 
   /// The transport takes bytes again. Called for outbox_host::await_writable.
@@ -299,6 +382,7 @@ class outbox {
     std::unique_lock lock(mutex_);
     if (!stop_ || !waiting_too) stop_ = reason;
     corks_ = 0;
+    gathers_ = in_burst_ = false;
     if (!waiting_too) {
       closed_ = true;
       for (outbox_waiter* waiter = queue_.first(); waiter != nullptr;) {
@@ -428,7 +512,7 @@ class outbox {
   }
 
   /// Writes a record that nothing is before. Others may append to fill_ meanwhile, behind it.
-  void send_straight(send_record& record, std::unique_lock<std::mutex>& lock) {
+  void send_straight(send_record& record, std::unique_lock<short_mutex>& lock) {
     writing_ = true;
     lock.unlock();
     const std::array<asio::const_buffer, 2> parts = {asio::const_buffer(record.header.bytes.data(), record.header.size),
@@ -437,6 +521,7 @@ class outbox {
     const io_result put = sink_->write_some(std::span(parts).subspan(headed ? 0 : 1));
     lock.lock();
     writing_ = false;
+    written_at_ = host_.now();
     record.done = true;
     record.written_ = put.size;
     note_take(put);
@@ -447,7 +532,7 @@ class outbox {
     } else if (dropped_) {
       if (put.size < record.size()) record.error = stop_;
     } else if (put.size < record.size()) {
-      blocked_for_ = put.wait_for == wait_direction::none ? wait_direction::write : put.wait_for;
+      wait_for(put.wait_for == wait_direction::none ? wait_direction::write : put.wait_for);
       if (!keep_rest(record)) record.error = write_error_;
     } else if (sink_holds_) {
       wait_for(put.wait_for);
@@ -458,6 +543,64 @@ class outbox {
       settle(lock);
     }
   }
+
+  /// `left`: how many bytes may be left.
+  send_outcome flush(flush_record& record, thread_wait* self, std::size_t left, std::unique_lock<short_mutex>& lock) {
+    if (closed_ || pending() <= left) {
+      if (closed_ || !sink_holds_) {
+        record.error = closed_ ? stop_ : write_error_;
+        record.done = true;
+        return send_outcome::done;
+      }
+    }
+    record.target_ = accepted_total_ - std::min(left, pending());
+    enqueue(flushes_, record, self);
+    flush_and_settle(lock);
+    return send_outcome::waiting;
+  }
+
+  /// Behind an accepted package: it is held back, or somebody writes it, or the caller does.
+  void go_on(bool together, gathering how, std::unique_lock<short_mutex>& lock) {
+    if (writing_) return;  // the writer looks again
+    const bool others = drainer_ == drainer::io || !drain_.empty() || sink_holds_ || !flushes_.empty();
+    if (together && !others && fill_.size() < cork_limit) {
+      has_held_.store(true, std::memory_order_relaxed);
+      if (how == gathering::none) return;
+      gathers_ = true;
+      in_burst_ = how == gathering::by_burst;
+      if (how == gathering::by_dispatch || std::exchange(awaits_turn_, true)) return;
+      turn_total_ = accepted_total_;
+      lock.unlock();
+      host_.await_turn(how, false);
+      return;
+    }
+    if (!is_drained() || is_enough(0)) flush_and_settle(lock);
+  }
+
+  /// Whether the sender, who finds nothing before its package, sends faster than it can write: the second time in a row
+  /// that it comes within a few microseconds of the last write, and neither takes nor awaits input in between.
+  bool is_hot() {
+    constexpr auto soon = std::chrono::microseconds(8);
+    constexpr unsigned char often = 2;
+    if (host_.input_came() || host_.now() - written_at_ > soon)
+      quick_ = 0;
+    else if (quick_ < often)
+      ++quick_;
+    return quick_ == often;
+  }
+
+  /// Whether an io thread waits to write, and has written not long ago.
+  bool is_drained() noexcept {
+    constexpr auto long_time = std::chrono::milliseconds(10);
+    if (drainer_ != drainer::io) return false;
+    const clock::time_point now = coarse_now();
+    if (now - drained_at_ < long_time) return true;
+    drained_at_ = now;
+    return false;
+  }
+
+  /// Whether it is worth trying to write, although the last one was told to wait: each time so much has come.
+  bool is_enough(std::size_t more) const noexcept { return fill_.size() + more >= tried_size_ + cork_limit; }
 
   bool restartable() const noexcept {
     const bool untouched = takes_ == 0 && accepted_total_ == 0;
@@ -483,16 +626,30 @@ class outbox {
       settled_takes_ = takes_ - 1;
   }
 
-  void flush_and_settle(std::unique_lock<std::mutex>& lock, bool relock = false) {
+  void flush_and_settle(std::unique_lock<short_mutex>& lock, bool relock = false) {
     constexpr int max_rounds = 16;  // nobody serves others forever
-    for (int round = 0; round < max_rounds && flush_round(lock); ++round) {
+    for (int round = 1; flush_round(lock) && round < max_rounds; ++round) {
+      if (round > 1 && hold_burst()) break;
     }
     settle(lock);
     if (relock) lock.lock();
   }
 
+  /// While it was written, again and again, more came: holds that back, so that whoever sends writes 64 KiB at a time,
+  /// instead of little after little here. False: somebody waits for it, or it is enough for a write.
+  bool hold_burst() {
+    const bool somebody_waits =
+        !drain_.empty() || !queue_.empty() || !flushes_.empty() || sink_holds_ || wants_drained_;
+    if (somebody_waits || fill_.size() >= cork_limit) return false;
+    gathers_ = in_burst_ = true;
+    has_held_.store(true, std::memory_order_relaxed);
+    wants_turn_ = !std::exchange(awaits_turn_, true);
+    turn_total_ = accepted_total_;
+    return true;
+  }
+
   /// Writes once what is at the front. Returns whether another round makes sense now.
-  bool flush_round(std::unique_lock<std::mutex>& lock) {
+  bool flush_round(std::unique_lock<short_mutex>& lock) {
     if (writing_ || dropped_ || write_error_) return false;
     serve_queue();
     if (drain_.empty()) swap(drain_, fill_);
@@ -513,13 +670,17 @@ class outbox {
       }
     }
     if (count == 0 && !sink_holds_) return finish_stream(lock);
-    has_corked_.store(!fill_.empty(), std::memory_order_relaxed);
+    gathers_ = in_burst_ = false;
+    tried_size_ = fill_.size();
+    has_held_.store(!fill_.empty(), std::memory_order_relaxed);
 
     writing_ = true;
     lock.unlock();
     const io_result put = sink_->write_some(std::span(parts.data(), count));
     lock.lock();
     writing_ = false;
+    written_at_ = host_.now();
+    if (put.size != 0) drained_at_ = written_at_;
 
     const bool took_drain = !drain_.empty();
     std::size_t left = put.size;
@@ -561,7 +722,7 @@ class outbox {
   }
 
   /// Behind the last byte: lets the transport say what it says at the end. Returns whether another round makes sense.
-  bool finish_stream(std::unique_lock<std::mutex>& lock) {
+  bool finish_stream(std::unique_lock<short_mutex>& lock) {
     if (!must_finish()) return false;
     writing_ = true;
     lock.unlock();
@@ -709,15 +870,14 @@ class outbox {
     self.pumps = true;
   }
 
-  static void wait_until(thread_wait& self, std::unique_lock<std::mutex>& lock, clock::time_point until) {
-    if (until == no_deadline)
-      self.woken.wait(lock);
-    else
-      self.woken.wait_until(lock, until);
+  static void wait_until(thread_wait& self, std::unique_lock<short_mutex>& lock, clock::time_point until) {
+    lock.unlock();
+    self.wait_until(until);
+    lock.lock();
   }
 
   /// Finds one who goes on with what is left, and tells everybody what has happened. Releases the mutex.
-  void settle(std::unique_lock<std::mutex>& lock) {
+  void settle(std::unique_lock<short_mutex>& lock) {
     if (dropped_ && !writing_) drop_now(stop_);
     const bool work = has_work();
     if (!work) {
@@ -725,15 +885,17 @@ class outbox {
       fill_.release();
     }
     bool await = false;
-    const bool corked = corks_ != 0 && queue_.empty() && drain_.empty() && !sink_holds_;
-    if (work && drainer_ == drainer::none && !writing_ && !corked) {
+    const bool held = (corks_ != 0 || gathers_) && queue_.empty() && drain_.empty() && !sink_holds_;
+    if (work && drainer_ == drainer::none && !writing_ && !held) {
       if (threads_ != nullptr) {
         threads_->wake();  // finds no drainer and takes over
       } else {
         drainer_ = drainer::io;
+        drained_at_ = coarse_now();
         await = !std::exchange(awaiting_, true);
       }
     }
+    const bool wants_turn = std::exchange(wants_turn_, false);
     const bool drained = wants_drained_ && !work && !writing_;
     if (drained) wants_drained_ = false;
     const bool left = wants_left_ && !writing_ && drainer_ != drainer::thread;
@@ -748,6 +910,7 @@ class outbox {
       waiter.complete();
     }
     if (await) host_.await_writable(direction);
+    if (wants_turn) host_.await_turn(gathering::by_burst, true);
     if (drained) host_.on_outbox_drained();
     if (left) host_.on_descriptor_left();
   }
@@ -757,7 +920,7 @@ class outbox {
   outbox_host& host_;
   const std::size_t limit_;
 
-  mutable std::mutex mutex_;
+  mutable short_mutex mutex_;
   byte_buffer drain_;
   byte_buffer fill_;
   outbox_list queue_;      ///< of send_record
@@ -770,7 +933,17 @@ class outbox {
   std::error_code stop_{};         ///< what further sends fail with
   std::error_code write_error_{};  ///< what the transport failed with
   std::size_t corks_ = 0;
-  std::atomic<bool> has_corked_{false};
+  std::atomic<bool> over_limit_{false};
+  std::atomic<bool> has_held_{false};  ///< something is held back, by a Cork or by gathering
+  std::size_t tried_size_ = 0;         ///< fill_.size() when a write was tried last
+  std::uint64_t turn_total_ = 0;       ///< accepted_total_ when await_turn was called, or on_turn
+  clock::time_point written_at_{};     ///< end of the last write
+  clock::time_point drained_at_{};     ///< when the io thread that drains was asked, or has written
+  unsigned char quick_ = 0;            ///< sends in a row that came right after a write
+  bool gathers_ = false;               ///< fill_ is held back until flush_held() or on_turn()
+  bool awaits_turn_ = false;           ///< outbox_host::await_turn was called and on_turn goes on
+  bool wants_turn_ = false;            ///< settle() is to call it
+  bool in_burst_ = false;              ///< it is held back because so many are sent
   wait_direction blocked_for_ = wait_direction::write;
   drainer drainer_ = drainer::none;
   bool writing_ = false;             ///< somebody is inside sink_->write_some

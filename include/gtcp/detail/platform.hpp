@@ -49,6 +49,17 @@ using clock = std::chrono::steady_clock;
 /// The point in time that means "no deadline".
 inline constexpr clock::time_point no_deadline = clock::time_point::max();
 
+/// Some milliseconds behind clock::now(), and cheaper.
+inline clock::time_point coarse_now() noexcept {
+#if defined(__linux__)
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return clock::time_point(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec));
+#else
+  return clock::now();
+#endif
+}
+
 inline std::error_code last_system_error() noexcept {
 #if defined(ASIO_WINDOWS)
   return {::WSAGetLastError(), asio::error::get_system_category()};
@@ -105,6 +116,17 @@ inline void set_close_on_exec(native_socket descriptor) noexcept {
   ::SetHandleInformation(reinterpret_cast<HANDLE>(descriptor), HANDLE_FLAG_INHERIT, 0);
 #else
   ::fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+#endif
+}
+
+/// Whether the peer has reset the connection, also when the error was taken already. Knows it of TCP on Linux only.
+inline bool is_reset([[maybe_unused]] native_socket descriptor) noexcept {
+#if defined(__linux__)
+  tcp_info info{};
+  socklen_t size = sizeof(info);
+  return ::getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_CLOSE;
+#else
+  return false;
 #endif
 }
 

@@ -14,7 +14,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -23,6 +22,7 @@ namespace gtcp::detail {
 
 class async_receiver;
 class conn_state;
+class room_waiter;
 
 /// A receive that waits: for the lane, or as its holder for input. A blocked thread or an asynchronous operation.
 class receiver : public lane_waiter {
@@ -58,6 +58,12 @@ class async_receiver : public receiver {
   std::string result;
   std::string* into;
 
+  /// Is given a package, if it is_pump_.
+  virtual void deliver(std::string_view) {}
+
+  /// The strand on which it goes on, if it needs one.
+  virtual const asio::any_io_executor* strand() const noexcept { return nullptr; }
+
   /// Frees the operation and calls its handler: from an io thread's wait at once, else through its executor.
   virtual void complete(std::error_code error, bool may_dispatch) = 0;
   /// Frees the operation without calling its handler, whose execution context is gone.
@@ -70,6 +76,8 @@ class async_receiver : public receiver {
 
  protected:
   ~async_receiver() = default;
+
+  bool is_pump_ = false;  ///< wants package after package, and never completes with one
   const std::shared_ptr<conn_state>& conn() const noexcept { return conn_; }
 
  private:
@@ -81,10 +89,12 @@ class async_receiver : public receiver {
   bool holds_lane_ = false;
   bool last_try_ = false;
   bool may_end_quietly_ = false;
+  bool tried_again_ = false;  ///< it waited for its turn instead of for input
   bool wants_write_ = false;  ///< the wait is over, too, when the transport takes bytes
   asio::cancellation_signal wait_signal_;
-  std::optional<asio::steady_timer> timer_;
+  std::unique_ptr<asio::steady_timer> timer_;
   std::unique_ptr<asio::steady_timer> pause_;  ///< between tries
+  std::unique_ptr<room_waiter> room_;          ///< for the outbox
 };
 
 }  // namespace gtcp::detail

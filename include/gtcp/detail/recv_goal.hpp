@@ -33,6 +33,16 @@ struct recv_verdict {
   static recv_verdict fail(std::error_code error) { return {kind::fail, 0, 0, 0, error}; }
 };
 
+/// Looks for a package at the front of what came.
+inline recv_verdict judge_package(const pkg_format& format, std::string_view buffered) {
+  if (buffered.size() < format.header_size) return recv_verdict::need(format.header_size);
+  std::size_t size = 0;
+  for (std::size_t i = 0; i < format.header_size; ++i) size = size << 8 | static_cast<unsigned char>(buffered[i]);
+  if (size > format.max_data_size) return recv_verdict::fail(Errc::PkgTooLarge);
+  const std::size_t total = format.header_size + size;
+  return buffered.size() < total ? recv_verdict::need(total) : recv_verdict::take(format.header_size, size);
+}
+
 class recv_goal {
  public:
   /// No bytes at all, only the transport's handshake.
@@ -78,14 +88,8 @@ class recv_goal {
     switch (kind_) {
       case kind::handshake: return missing(1);
       case kind::package: {
-        if (buffered.size() < format_.header_size) return missing(format_.header_size);
-        std::size_t size = 0;
-        for (std::size_t i = 0; i < format_.header_size; ++i) {
-          size = size << 8 | static_cast<unsigned char>(buffered[i]);
-        }
-        if (size > format_.max_data_size) return recv_verdict::fail(Errc::PkgTooLarge);
-        const std::size_t total = format_.header_size + size;
-        return buffered.size() < total ? missing(total) : recv_verdict::take(format_.header_size, size);
+        const recv_verdict verdict = judge_package(format_, buffered);
+        return verdict.what == recv_verdict::kind::need_more ? missing(verdict.size) : verdict;
       }
       case kind::exactly: return buffered.size() < length_ ? missing(length_) : recv_verdict::take(0, length_);
       case kind::some: return buffered.empty() ? missing(1) : recv_verdict::take(0, buffered.size());

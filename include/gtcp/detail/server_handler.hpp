@@ -10,7 +10,10 @@
 
 #include <concepts>
 #include <cstddef>
+#include <functional>
 #include <memory>
+#include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
@@ -34,6 +37,20 @@ concept server_handler_returning =
 template <class Callable>
 concept server_callable =
     server_handler_returning<Callable, void> || server_handler_returning<Callable, asio::awaitable<void>>;
+
+/// Is called for every package; `pkg` is valid during the call.
+using pkg_handler = std::function<void(Conn& conn, std::string_view pkg)>;
+/// Is called before the first package.
+using open_handler = std::function<void(Conn& conn)>;
+/// Is called after the last package; `reason` as Conn::CloseReason says it.
+using close_handler = std::function<void(Conn& conn, std::error_code reason)>;
+
+/// What a package handler is made of. The empty ones are not called.
+struct pkg_handlers {
+  pkg_handler on_pkg;
+  open_handler on_open;
+  close_handler on_close;
+};
 
 /// A handler that is called for every connection, from several threads at once. Copies share the callable.
 class server_handler {

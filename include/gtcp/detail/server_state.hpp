@@ -11,6 +11,7 @@
 #include <gtcp/conn.hpp>
 #include <gtcp/detail/dialer.hpp>
 #include <gtcp/detail/operation.hpp>
+#include <gtcp/detail/pkg_pump.hpp>
 #include <gtcp/detail/recv_goal.hpp>
 #include <gtcp/detail/server_handler.hpp>
 #include <gtcp/detail/server_listener.hpp>
@@ -25,6 +26,7 @@
 #include <asio/awaitable.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
+#include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 
@@ -72,10 +74,12 @@ inline const server_state*& server_of_this_thread() noexcept {
 /// A connection with its handler. Made when it was accepted; destroyed, in whichever way, when its handler has ended.
 class server_session {
  public:
-  server_session(std::shared_ptr<server_state> server, server_handler handler, Conn conn,
-                 std::shared_ptr<const server_layer> layer, bool waited_for)
+  server_session(std::shared_ptr<server_state> server, server_handler handler,
+                 std::shared_ptr<const pkg_handlers> pkg_handlers, Conn conn, std::shared_ptr<const server_layer> layer,
+                 bool waited_for)
       : server_(std::move(server)),
         handler_(std::move(handler)),
+        pkg_handlers_(std::move(pkg_handlers)),
         conn_(std::move(conn)),
         state_(state_of(conn_access::state(conn_))),
         layer_(std::move(layer)),
@@ -88,15 +92,19 @@ class server_session {
   void run();
   /// Serves as a coroutine.
   static asio::awaitable<void> serve(std::unique_ptr<server_session> self);
+  /// Serves by calling a package handler on the connection's executor. Returns at once.
+  static void pump(std::unique_ptr<server_session> self);
 
  private:
   friend class server_state;
+  class pkg_session;
 
   void report(std::exception_ptr failure) const;
   void end_handshake(const std::error_code& error) const;
 
   std::shared_ptr<server_state> server_;
   server_handler handler_;
+  std::shared_ptr<const pkg_handlers> pkg_handlers_;  ///< instead of handler_
   Conn conn_;
   const std::shared_ptr<conn_state> state_;
   const std::shared_ptr<const server_layer> layer_;
@@ -135,11 +143,23 @@ class server_state : public std::enable_shared_from_this<server_state> {
     return address_;
   }
   void set_handler(server_handler handler) {
+    std::shared_ptr<const pkg_handlers> replaced;
     {
       const std::lock_guard lock(mutex_);
       std::swap(handler_, handler);
+      if (handler_) replaced = change_pkg_handlers([](pkg_handlers& all) { all.on_pkg = nullptr; });
     }
     // The old one is destroyed here, outside of the mutex: it may hold the last handle of a server.
+  }
+  /// Changes what package handlers consist of, for connections that come from now on. One for packages takes the place
+  /// of the handler.
+  template <class Change>
+  void set_pkg_handlers(const Change& change) {
+    server_handler none;
+    std::shared_ptr<const pkg_handlers> replaced;
+    const std::lock_guard lock(mutex_);
+    replaced = change_pkg_handlers(change);
+    if (pkg_handlers_->on_pkg) std::swap(handler_, none);
   }
   /// Of connections that come from now on; nullptr is none.
   void set_layer(std::shared_ptr<const server_layer> layer) {
@@ -188,7 +208,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
     std::shared_ptr<const ServerOption> option;
     {
       const std::lock_guard lock(mutex_);
-      if (!handler_) {
+      if (!has_handler()) {
         why = "start running failed: the connection handler is missing";
         return Errc::NoHandler;
       }
@@ -217,7 +237,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
     {
       const std::lock_guard lock(mutex_);
       if (inherited()) return Errc::Closed;
-      if (!handler_) {
+      if (!has_handler()) {
         why = "start running failed: the connection handler is missing";
         return Errc::NoHandler;
       }
@@ -282,27 +302,33 @@ class server_state : public std::enable_shared_from_this<server_state> {
     Conn conn;
     try {
       server_handler handler;
+      std::shared_ptr<const pkg_handlers> pkg_handlers;
       std::shared_ptr<const ServerOption> option;
       std::shared_ptr<const server_layer> layer;
       {
         const std::lock_guard lock(mutex_);
         handler = handler_;
+        pkg_handlers = handler_ ? nullptr : pkg_handlers_;
         option = option_;
         layer = layer_;
       }
-      if (!handler) return;
+      const bool pumps = pkg_handlers != nullptr && pkg_handlers->on_pkg;
+      if (!handler && !pumps) return;
       ConnOption settings = option->Conn;
       if (!settings.Executor) settings.Executor = executor;
       const bool own_threads = !settings.Executor;
-      if (own_threads && handler.is_coroutine()) settings.Executor = Runtime::Default().get_executor();
+      const bool by_thread = !pumps && !handler.is_coroutine();
+      if (own_threads && !by_thread) settings.Executor = Runtime::Default().get_executor();
       if (apply(settings, descriptor, is_unix)) return;  // its peer has gone already
       auto wrapped = layer != nullptr ? layer->wrap(descriptor) : nullptr;
       conn = make_conn(guard.release(), settings, std::move(wrapped));
-      const bool waited_for = own_threads || !handler.is_coroutine();
-      auto session =
-          std::make_unique<server_session>(shared_from_this(), std::move(handler), conn, std::move(layer), waited_for);
+      const bool waited_for = own_threads || by_thread;
+      auto session = std::make_unique<server_session>(shared_from_this(), std::move(handler), std::move(pkg_handlers),
+                                                      conn, std::move(layer), waited_for);
       if (!enter(*session)) return;
-      if (session->handler_.is_coroutine()) {
+      if (pumps) {
+        server_session::pump(std::move(session));
+      } else if (!by_thread) {
         asio::co_spawn(settings.Executor, server_session::serve(std::move(session)), asio::detached);
       } else {
         std::thread([session = std::move(session)]() mutable {
@@ -477,8 +503,20 @@ class server_state : public std::enable_shared_from_this<server_state> {
   mutable std::mutex mutex_;
   std::mutex opening_mutex_;
 
+  /// Under the mutex.
+  bool has_handler() const noexcept { return handler_ || pkg_handlers_->on_pkg; }
+
+  /// Under the mutex; returns the old ones, which are to be destroyed outside of it.
+  template <class Change>
+  std::shared_ptr<const pkg_handlers> change_pkg_handlers(const Change& change) {
+    auto fresh = std::make_shared<pkg_handlers>(*pkg_handlers_);
+    change(*fresh);
+    return std::exchange(pkg_handlers_, std::move(fresh));
+  }
+
   std::string address_;
   server_handler handler_;
+  std::shared_ptr<const pkg_handlers> pkg_handlers_ = std::make_shared<pkg_handlers>();  ///< where there is no handler_
   std::shared_ptr<const ServerOption> option_;
   std::shared_ptr<const server_layer> layer_;
 
@@ -503,6 +541,7 @@ inline server_session::~server_session() {
   if (closes) conn_.Close();
   // What the handler and the handle own is destroyed before the server counts this one out.
   handler_ = {};
+  pkg_handlers_ = nullptr;
   server_->leave(*this, closes);
   conn_ = {};
   server_->left(waited_for_);
@@ -538,6 +577,75 @@ inline asio::awaitable<void> server_session::serve(std::unique_ptr<server_sessio
     failure = caught_exception();
   }
   if (failure) self->report(failure);
+}
+
+/// A session whose packages a pump brings.
+class server_session::pkg_session final : public pkg_sink {
+ public:
+  explicit pkg_session(std::unique_ptr<server_session> session) : session_(std::move(session)) {}
+
+  /// Serves; false: not, since the handler for its beginning failed.
+  bool open() noexcept {
+    const open_handler& on_open = session_->pkg_handlers_->on_open;
+    return call([&] {
+      if (on_open) on_open(session_->conn_);
+    });
+  }
+
+  void on_pkg(std::string_view pkg) noexcept override {
+    call([&] { session_->pkg_handlers_->on_pkg(session_->conn_, pkg); });
+  }
+
+  void on_end(std::error_code reason) override {
+    const std::error_code first = session_->conn_.CloseReason();
+    const close_handler& on_close = session_->pkg_handlers_->on_close;
+    call([&] {
+      if (on_close) on_close(session_->conn_, first ? first : reason);
+    });
+  }
+
+ private:
+  /// In the server's handler: returns whether it did not throw; else the connection is closed and the error reported.
+  template <class Call>
+  bool call(const Call& what) noexcept {
+    const server_state*& current = server_of_this_thread();
+    const server_state* const outer = std::exchange(current, session_->server_.get());
+    bool done = false;
+    try {
+      what();
+      done = true;
+    } catch (...) {
+      session_->report(caught_exception());
+      session_->conn_.Close();
+    }
+    current = outer;
+    return done;
+  }
+
+  std::unique_ptr<server_session> session_;
+};
+
+inline void server_session::pump(std::unique_ptr<server_session> self) {
+  const std::shared_ptr<conn_state> conn = self->state_;
+  const asio::any_io_executor executor = conn->executor();
+  const auto begin = [](const std::shared_ptr<conn_state>& state, std::unique_ptr<server_session> session) {
+    auto sink = std::make_unique<pkg_session>(std::move(session));
+    if (sink->open()) pkg_pump::start(state, std::move(sink));
+  };
+  if (self->layer_ == nullptr) {
+    asio::post(executor, [begin, conn, self = std::move(self)]() mutable { begin(conn, std::move(self)); });
+    return;
+  }
+  const time_limit limit = self->layer_->handshake_limit();
+  auto waiting = [begin, conn, self = std::move(self)](std::error_code error, const std::string&) mutable {
+    try {
+      self->end_handshake(error);
+    } catch (...) {
+      return self->report(caught_exception());
+    }
+    begin(conn, std::move(self));
+  };
+  async_receive(prepared{"handshake", conn}, recv_goal::handshake(), limit, std::move(waiting));
 }
 
 /// Throws if the connection can't be served. What the layer says of the reason is still delivered, but not to a peer

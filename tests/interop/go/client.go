@@ -4,10 +4,13 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -171,6 +174,47 @@ func flood(arguments []string) error {
 		return err
 	}
 	fmt.Printf("flood header %d conns %d packages %d\n", *header, *conns, *packages)
+	return nil
+}
+
+// overTLS sends packages of each size over one connection whose certificate it checks, and expects them back.
+func overTLS(arguments []string) error {
+	flags := flag.NewFlagSet("tls", flag.ContinueOnError)
+	address := flags.String("addr", "", "")
+	ca := flags.String("ca", "", "the authority that has signed the server's certificate")
+	sizes := flags.String("sizes", "", "")
+	if err := flags.Parse(arguments); err != nil {
+		return err
+	}
+	authority, err := os.ReadFile(*ca)
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(authority) {
+		return fmt.Errorf("%s has no certificate", *ca)
+	}
+	conn, err := gtcp.NewConnTLS(*address, &tls.Config{RootCAs: roots, ServerName: "localhost"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	option := gtcp.PkgOption{HeaderSize: 4}
+	for _, text := range strings.Split(*sizes, ",") {
+		size, err := strconv.Atoi(text)
+		if err != nil {
+			return err
+		}
+		data := pattern(size, size)
+		reply, err := conn.SendRecvPkgWithTimeout(data, limit, option)
+		if err != nil {
+			return fmt.Errorf("size %d: %w", size, err)
+		}
+		if err := same("over TLS", reply, data); err != nil {
+			return err
+		}
+		fmt.Printf("tls size %d\n", size)
+	}
 	return nil
 }
 

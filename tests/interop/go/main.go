@@ -3,8 +3,9 @@
 // Command gopeer is the other end for the tests of interop: programs written against the public API of GoFrame's
 // net/gtcp and os/gtimer, which know nothing of ours.
 //
-//	gopeer serve                                             echo servers of all kinds; prints "name port" for each
+//	gopeer serve [-crt FILE -key FILE]                       echo servers of all kinds; prints "name port" for each
 //	gopeer echo -addr HOST:PORT -header N -sizes 0,1,255     packages (header 0: plain bytes) there and back
+//	gopeer tls -addr HOST:PORT -ca FILE -sizes 0,1,255       packages over TLS there and back
 //	gopeer flood -addr HOST:PORT -header N -conns 64         many connections at once
 //	gopeer msg -addr HOST:PORT                               JSON messages there and back
 //	gopeer heartbeat-server [-exit-ms 10000] [-clients N]    the server of the heartbeat pair; prints "listening PORT"
@@ -26,6 +27,7 @@ var commands = map[string]func(arguments []string) error{
 	"echo":             echo,
 	"flood":            flood,
 	"msg":              messages,
+	"tls":              overTLS,
 	"heartbeat-server": heartbeatServer,
 	"heartbeat-client": heartbeatClient,
 }

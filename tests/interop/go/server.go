@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"time"
 
@@ -92,16 +93,26 @@ func echoMessages(conn *gtcp.Conn) {
 	}
 }
 
-func serve([]string) error {
+func serve(arguments []string) error {
+	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
+	crt := flags.String("crt", "", "a certificate: serves TLS too")
+	key := flags.String("key", "", "")
+	if err := flags.Parse(arguments); err != nil {
+		return err
+	}
+	const address = "127.0.0.1" + gtcp.FreePortAddress
 	failed := make(chan error)
-	start := func(name string, handler func(*gtcp.Conn)) error {
-		port, ended := listen(gtcp.NewServer("127.0.0.1"+gtcp.FreePortAddress, handler))
+	run := func(name string, server *gtcp.Server) error {
+		port, ended := listen(server)
 		if port == -1 {
 			return <-ended
 		}
 		go func() { failed <- <-ended }()
 		fmt.Println(name, port)
 		return nil
+	}
+	start := func(name string, handler func(*gtcp.Conn)) error {
+		return run(name, gtcp.NewServer(address, handler))
 	}
 	if err := start("bytes", echoBytes); err != nil {
 		return err
@@ -117,6 +128,15 @@ func serve([]string) error {
 	}
 	if err := start("messages", echoMessages); err != nil {
 		return err
+	}
+	if *crt != "" {
+		server, err := gtcp.NewServerKeyCrt(address, *crt, *key, echoPackages(gtcp.PkgOption{HeaderSize: 4}))
+		if err != nil {
+			return err
+		}
+		if err := run("tls", server); err != nil {
+			return err
+		}
 	}
 	fmt.Println("ready 0")
 	return <-failed

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+#ifndef GTCP_DETAIL_PKG_PUMP_HPP
+#define GTCP_DETAIL_PKG_PUMP_HPP
+
+// The reader loop inside the library: a receive that never completes, but hands each package to its owner.
+
+#include <gtcp/detail/async_op.hpp>
+#include <gtcp/detail/conn_state.hpp>
+
+#include <asio/any_io_executor.hpp>
+#include <asio/dispatch.hpp>
+#include <asio/execution/outstanding_work.hpp>
+#include <asio/post.hpp>
+#include <asio/prefer.hpp>
+
+#include <memory>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+namespace gtcp::detail {
+
+/// Where the packages of a pump go. Called on the connection's executor, one call at a time.
+class pkg_sink {
+ public:
+  virtual ~pkg_sink() = default;
+  /// `pkg` is valid during the call. What it throws stays inside; it closes the connection then.
+  virtual void on_pkg(std::string_view pkg) noexcept = 0;
+  /// The last call: no package follows, because of `reason`. What it throws goes to the executor.
+  virtual void on_end(std::error_code reason) = 0;
+};
+
+class pkg_pump final : public async_receiver {
+ public:
+  /// Reads packages of the standard format until the connection ends. Returns at once.
+  static void start(const conn_ptr& conn, std::unique_ptr<pkg_sink> sink) {
+    auto* const pump = new pkg_pump(conn, std::move(sink));
+    pump->id = conn->next_operation_id();
+    pump->resume();
+  }
+
+  void deliver(std::string_view pkg) override { sink_->on_pkg(pkg); }
+
+  /// Goes on, on the connection's executor.
+  lane_waiter* resume() override {
+    asio::post(executor_, conn_state::wait_handler(*this));
+    return nullptr;
+  }
+
+  const asio::any_io_executor* strand() const noexcept override { return is_strand_ ? &executor_ : nullptr; }
+
+  void complete(std::error_code error, bool may_dispatch) override {
+    auto end = [sink = std::move(sink_), reason = error]() mutable {
+      const std::unique_ptr<pkg_sink> last = std::move(sink);
+      last->on_end(reason);
+    };
+    const asio::any_io_executor executor = std::move(executor_);
+    delete this;
+    if (may_dispatch)
+      asio::dispatch(executor, std::move(end));
+    else
+      asio::post(executor, std::move(end));
+  }
+
+  void destroy() noexcept override { delete this; }
+
+ private:
+  pkg_pump(const conn_ptr& conn, std::unique_ptr<pkg_sink> sink)
+      : async_receiver(conn, recv_goal::package(conn->format()), {}, nullptr),
+        executor_(asio::prefer(conn->executor(), asio::execution::outstanding_work.tracked)),
+        sink_(std::move(sink)),
+        is_strand_(inner_executor(conn->executor()) != conn->executor()) {
+    is_pump_ = true;
+  }
+  ~pkg_pump() = default;
+
+  asio::any_io_executor executor_;
+  std::unique_ptr<pkg_sink> sink_;
+  const bool is_strand_;
+};
+
+}  // namespace gtcp::detail
+
+#endif
