@@ -6,6 +6,7 @@
 # Installs by apt what the sets need and this system lacks; says what to install where there is no apt. Sets:
 #   run     compiler, CMake, Ninja or make, Asio, nlohmann/json: what examples/run.sh uses
 #   build   run, GoogleTest and OpenSSL: what tests/run.sh uses (the default)
+#   bench   build, and what bench/run.sh compares with or measures by: ZeroMQ, nng, Google Benchmark
 #   ci      what .ci/run uses beyond that: clang 16, clang-format 16, ccache, git, pkg-config
 # Nothing is run as root, and no network is used, when nothing is missing.
 set -eu
@@ -36,15 +37,20 @@ need() { # need <Debian package> <in words>
 [ $# -gt 0 ] || set -- build
 for set_name in "$@"; do
   case $set_name in
-    run | build)
+    run | build | bench)
       if [ -z "${CXX:-}" ]; then have_command c++ g++ clang++ || need g++ "a C++20 compiler (g++ 11 or newer, clang++ 16 or newer)"; fi
       have_command cmake || need cmake "CMake 3.22 or newer"
       have_command ninja make || need ninja-build "Ninja or make"
       have_header asio.hpp || need libasio-dev "standalone Asio 1.22 or newer"
       have_header nlohmann/json.hpp || need nlohmann-json3-dev "nlohmann/json 3.9 or newer"
-      if [ "$set_name" = build ]; then
+      if [ "$set_name" != run ]; then
         have_header gtest/gtest.h || need libgtest-dev "GoogleTest"
         have_header openssl/ssl.h || need libssl-dev "OpenSSL 3.0 or newer, for gtcp::tls"
+      fi
+      if [ "$set_name" = bench ]; then
+        have_header zmq.h || need libzmq3-dev "ZeroMQ 4"
+        have_header nng/nng.h || need libnng-dev "nng"
+        have_header benchmark/benchmark.h || need libbenchmark-dev "Google Benchmark"
       fi
       ;;
     ci)
@@ -55,7 +61,7 @@ for set_name in "$@"; do
       have_command pkg-config || need pkg-config "pkg-config"
       ;;
     *)
-      echo "install-deps: unknown set \"$set_name\"; there are: run build ci" >&2
+      echo "install-deps: unknown set \"$set_name\"; there are: run build bench ci" >&2
       exit 2
       ;;
   esac
