@@ -49,6 +49,9 @@ struct ConnOption {
   std::size_t MaxLineSize = 1024 * 1024;
   /// What it means that a send is done.
   SendMode Mode = SendMode::Buffered;
+  /// How long a blocking receive looks for input, again and again, before it sleeps; 0 is not at all. Answers come some
+  /// microseconds earlier, and cost a processor meanwhile: for one that has nothing else to do.
+  std::chrono::microseconds BusyWait{0};
   /// The framing of packages, where an operation names none.
   PkgOption Pkg = {};
   /// The local "host:port" to connect from; empty leaves it to the system. Ignored for accepted and adopted sockets.
@@ -72,6 +75,7 @@ inline std::error_code check(const ConnOption& option, std::string& why) {
   }
   if (option.KeepAliveCount < 0) return refuse("KeepAliveCount", option.KeepAliveCount, "0 and more");
   if (option.Linger.count() < 0) return refuse("Linger", option.Linger.count(), "0 ms and more");
+  if (option.BusyWait.count() < 0) return refuse("BusyWait", option.BusyWait.count(), "0 us and more");
   if (option.OutboxLimit == 0) return refuse("OutboxLimit", 0, "1 byte and more");
   if (option.MaxLineSize == 0) return refuse("MaxLineSize", 0, "1 byte and more");
   constexpr std::size_t max_int = std::numeric_limits<int>::max();

@@ -672,4 +672,35 @@ TEST(Flush, AmongSendersAlwaysEnds) {
   EXPECT_EQ(reading.get(), rounds * 3u);
 }
 
+// ---- Looking again before sleeping
+
+TEST(BusyWait, ReceivesWhatComesMeanwhileAndAfterwards) {
+  for (const auto time : {1us, 1'000'000us}) {
+    auto [conn, peer] = make_conn_and_peer({.BusyWait = time});
+    auto receiving = std::async(std::launch::async, [&from = conn] {
+      std::vector<std::string> got;
+      for (int i = 0; i < 3; ++i) got.push_back(from.RecvPkg());
+      return got;
+    });
+    for (const char* text : {"one", "two", "three"}) peer.write(framed(text));
+    ASSERT_TRUE(comes(receiving));
+    EXPECT_EQ(receiving.get(), (std::vector<std::string>{"one", "two", "three"}));
+  }
+}
+
+TEST(BusyWait, EndsWithTheTimeoutAndWithTheConnection) {
+  auto [conn, peer] = make_conn_and_peer({.BusyWait = 1'000'000'000us});
+  std::error_code error;
+  conn.RecvPkgWithTimeout(1ms, error);
+  EXPECT_EQ(error, Errc::Timeout);
+  auto receiving = std::async(std::launch::async, [&from = conn] {
+    std::error_code ended;
+    from.RecvPkg(ended);
+    return ended;
+  });
+  conn.Close();
+  ASSERT_TRUE(comes(receiving));
+  EXPECT_EQ(receiving.get(), Errc::Closed);
+}
+
 }  // namespace

@@ -226,6 +226,7 @@ TEST(NewConn, RefusesBadOptionsAndQuotesThem) {
   EXPECT_EQ(text({.KeepAliveInterval = -2s}), "NewConn: KeepAliveInterval is -2, allowed are 0 s and more" + invalid);
   EXPECT_EQ(text({.KeepAliveCount = -3}), "NewConn: KeepAliveCount is -3, allowed are 0 and more" + invalid);
   EXPECT_EQ(text({.Linger = -4ms}), "NewConn: Linger is -4, allowed are 0 ms and more" + invalid);
+  EXPECT_EQ(text({.BusyWait = -5us}), "NewConn: BusyWait is -5, allowed are 0 us and more" + invalid);
   EXPECT_EQ(text({.OutboxLimit = 0}), "NewConn: OutboxLimit is 0, allowed are 1 byte and more" + invalid);
   EXPECT_EQ(text({.MaxLineSize = 0}), "NewConn: MaxLineSize is 0, allowed are 1 byte and more" + invalid);
   EXPECT_EQ(text({.RecvBufferSize = std::size_t{1} << 31}),

@@ -209,7 +209,10 @@ inline std::error_code conn_state::receive_as_holder(thread_receiver& self, std:
 
     clock::time_point until = self.limit.resolve(recv_deadline_);
     const bool may_end_quietly = self.goal.ends_when_quiet() && !input_.empty();
-    if (may_end_quietly) until = std::min(until, clock::now() + buffer_wait());
+    if (may_end_quietly)
+      until = std::min(until, clock::now() + buffer_wait());
+    else if (busy_wait_.count() != 0 && receive_busily(self, until, into, error, wait_for))
+      return error;
     {
       const std::lock_guard lock(mutex_);
       if (self.stop) return self.stop;
@@ -226,6 +229,15 @@ inline std::error_code conn_state::receive_as_holder(thread_receiver& self, std:
     }
     if (until != no_deadline && clock::now() >= until) (may_end_quietly ? quiet : last_try) = true;
   }
+}
+
+inline bool conn_state::receive_busily(thread_receiver& self, clock::time_point until, std::string& into,
+                                       std::error_code& error, wait_direction& wait_for) {
+  until = std::min(until, clock::now() + busy_wait_);
+  do {
+    if (try_receive(self, false, false, into, error, wait_for) == progress::done) return true;
+  } while (!closed() && clock::now() < until);
+  return false;
 }
 
 inline lane_waiter* conn_state::advance(async_receiver& op, std::error_code stop, bool may_dispatch) {

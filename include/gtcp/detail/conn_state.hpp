@@ -79,6 +79,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
         outbox_(*transport_, descriptor, *this, option.OutboxLimit),
         linger_(option.Linger),
         max_line_size_(option.MaxLineSize),
+        busy_wait_(option.BusyWait),
         mode_(option.Mode),
         executor_(option.Executor) {
     std::string ignored;
@@ -465,6 +466,10 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   std::error_code receive_as_holder(thread_receiver& self, std::string& into, bool may_wait);
 
+  /// Looks for input again and again, for a while. Returns whether it came to an end, with what or with `error`.
+  bool receive_busily(thread_receiver& self, clock::time_point until, std::string& into, std::error_code& error,
+                      wait_direction& wait_for);
+
   /// Goes on with an asynchronous receive that holds the lane. Returns the next waiter to resume.
   lane_waiter* advance(async_receiver& op, std::error_code stop, bool may_dispatch);
 
@@ -658,6 +663,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   bool is_simple_ = true;      ///< nothing counts packages, or sends them again
   std::chrono::milliseconds linger_;
   std::size_t max_line_size_;
+  const std::chrono::microseconds busy_wait_;
   std::atomic<SendMode> mode_;
   std::atomic<std::chrono::nanoseconds::rep> buffer_wait_{1'000'000};
   shared_deadline recv_deadline_;
@@ -696,18 +702,6 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   exit_hold hold_;
   std::unique_ptr<conn_lease> lease_;
   closer closer_{*this};
-};
-
-/// Lets a receive that pauses go on when the outbox has room again.
-class room_waiter final : public flush_record {
- public:
-  explicit room_waiter(async_receiver& op) : op_(op) {}
-  bool finished() override { return true; }
-  void complete() override { op_.resume(); }
-  void deadline_changed() override {}
-
- private:
-  async_receiver& op_;
 };
 
 }  // namespace gtcp::detail

@@ -5,6 +5,7 @@
 // A receive that cannot be done at once: what it wants, until when, and where it waits.
 
 #include <gtcp/detail/lane.hpp>
+#include <gtcp/detail/outbox.hpp>
 #include <gtcp/detail/recv_goal.hpp>
 #include <gtcp/detail/time_limit.hpp>
 #include <gtcp/pkg_option.hpp>
@@ -22,7 +23,6 @@ namespace gtcp::detail {
 
 class async_receiver;
 class conn_state;
-class room_waiter;
 
 /// A receive that waits: for the lane, or as its holder for input. A blocked thread or an asynchronous operation.
 class receiver : public lane_waiter {
@@ -45,6 +45,18 @@ class receiver : public lane_waiter {
   receiver* next_ = nullptr;
   receiver* previous_ = nullptr;
   bool listed_ = false;
+};
+
+/// Lets a receive that pauses go on when the outbox has room again.
+class room_waiter final : public flush_record {
+ public:
+  explicit room_waiter(async_receiver& op) : op_(op) {}
+  bool finished() override { return true; }
+  void complete() override;
+  void deadline_changed() override {}
+
+ private:
+  async_receiver& op_;
 };
 
 /// An asynchronous receive without its handler, which only the template on top of it knows.
@@ -96,6 +108,8 @@ class async_receiver : public receiver {
   std::unique_ptr<asio::steady_timer> pause_;  ///< between tries
   std::unique_ptr<room_waiter> room_;          ///< for the outbox
 };
+
+inline void room_waiter::complete() { op_.resume(); }
 
 }  // namespace gtcp::detail
 

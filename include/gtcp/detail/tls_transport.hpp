@@ -13,6 +13,7 @@
 #include <asio/ip/address.hpp>
 #include <asio/ssl/context.hpp>
 
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
@@ -28,6 +29,10 @@
 #include <utility>
 
 namespace gtcp::detail {
+
+// OpenSSL frees what all its connections share when the process ends, by its own std::atexit(): under the hands of io
+// threads, which outlive main. So it is told not to, before anybody can use it; the system frees it as well.
+inline const bool openssl_outlives_main = ::OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, nullptr) == 1;
 
 using tls_context = std::shared_ptr<asio::ssl::context>;
 
