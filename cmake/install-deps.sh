@@ -7,7 +7,8 @@
 #   run     compiler, CMake, Ninja or make, Asio, nlohmann/json: what examples/run.sh uses
 #   build   run, GoogleTest and OpenSSL: what tests/run.sh uses (the default)
 #   bench   build, and what bench/run.sh compares with or measures by: ZeroMQ, nng, Google Benchmark
-#   ci      what .ci/run uses beyond that: clang 16, clang-format 16, ccache, git, pkg-config
+#   clang   clang 16 and its sanitizers: what the presets clang, asan and tsan use beyond build
+#   ci      what .ci/run uses beyond build and clang: clang-format 16, ccache, git, pkg-config
 # Nothing is run as root, and no network is used, when nothing is missing.
 set -eu
 
@@ -53,15 +54,19 @@ for set_name in "$@"; do
         have_header benchmark/benchmark.h || need libbenchmark-dev "Google Benchmark"
       fi
       ;;
-    ci)
+    clang)
       have_command clang++-16 || need clang-16 "clang 16"
+      [ -e /usr/lib/llvm-16/lib/clang/16/lib/linux ] || need libclang-rt-16-dev "clang 16's sanitizers"
+      have_command llvm-symbolizer-16 || need llvm-16 "clang 16's symbolizer"
+      ;;
+    ci)
       have_command clang-format-16 || need clang-format-16 "clang-format 16"
       have_command ccache || need ccache "ccache"
       have_command git || need git "git"
       have_command pkg-config || need pkg-config "pkg-config"
       ;;
     *)
-      echo "install-deps: unknown set \"$set_name\"; there are: run build bench ci" >&2
+      echo "install-deps: unknown set \"$set_name\"; there are: run build bench clang ci" >&2
       exit 2
       ;;
   esac

@@ -16,8 +16,13 @@ if [ "${1:-}" = --preset ]; then
   shift 2
 fi
 
-echo "== Dependencies: sh cmake/install-deps.sh build"
-sh cmake/install-deps.sh build
+dependencies=build
+case $preset in
+  asan | tsan | clang) dependencies='build clang' ;;
+esac
+echo "== Dependencies: sh cmake/install-deps.sh $dependencies"
+# shellcheck disable=SC2086 # several arguments are meant
+sh cmake/install-deps.sh $dependencies
 
 if command -v ninja >/dev/null 2>&1; then
   : "${CMAKE_GENERATOR:=Ninja}"

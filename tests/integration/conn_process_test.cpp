@@ -38,20 +38,24 @@ using namespace std::chrono_literals;
 using namespace gtcp_test;
 using gtcp::Conn;
 
-#if defined(__SANITIZE_THREAD__)
-constexpr bool forks = false;  // it ends a child of a process with threads that starts one itself
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-constexpr bool forks = false;
-#else
-constexpr bool forks = true;
+#if !defined(__has_feature)
+#define __has_feature(name) 0
 #endif
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+constexpr bool children_have_threads = false;  // it ends a child of a process with threads that starts one itself
 #else
-constexpr bool forks = true;
+constexpr bool children_have_threads = true;
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+constexpr bool parents_have_threads = false;  // a lock of its allocator that one of them holds is never free again
+#else
+constexpr bool parents_have_threads = children_have_threads;
 #endif
 
-#define SKIP_WHERE_NOBODY_FORKS() \
-  if constexpr (!forks) GTEST_SKIP() << "the thread sanitizer knows no threads in children"
+#define SKIP_WHERE_CHILDREN_HAVE_NO_THREADS() \
+  if constexpr (!children_have_threads) GTEST_SKIP() << "the thread sanitizer knows no threads in children"
+#define SKIP_WHERE_PARENTS_HAVE_NO_THREADS() \
+  if constexpr (!parents_have_threads) GTEST_SKIP() << "sanitizers know no fork beside threads"
 
 /// A child process that runs a function and ends as from main.
 class child_process {
@@ -108,7 +112,7 @@ int send_and_end(narrow_sockets& sockets, leave how) {
 }
 
 TEST(ProcessEnd, DeliversWhatWasAccepted) {
-  SKIP_WHERE_NOBODY_FORKS();
+  SKIP_WHERE_CHILDREN_HAVE_NO_THREADS();
   for (const leave how : {leave::close, leave::drop, leave::keep}) {
     narrow_sockets sockets;
     child_process child([&] { return send_and_end(sockets, how); });
@@ -120,7 +124,7 @@ TEST(ProcessEnd, DeliversWhatWasAccepted) {
 }
 
 TEST(ProcessEnd, DeliversThoughTheParentHadConnectionsOfItsOwn) {
-  SKIP_WHERE_NOBODY_FORKS();
+  SKIP_WHERE_PARENTS_HAVE_NO_THREADS();
   // The parent's io threads are not the child's.
   auto [mine, other] = make_narrow();
   ASSERT_TRUE(mine.TrySendPkg(pattern(60'000)));
@@ -140,7 +144,7 @@ TEST(ProcessEnd, DeliversThoughTheParentHadConnectionsOfItsOwn) {
 }
 
 TEST(ProcessEnd, WaitsNoLongerThanTheLingerTime) {
-  SKIP_WHERE_NOBODY_FORKS();
+  SKIP_WHERE_CHILDREN_HAVE_NO_THREADS();
   narrow_sockets sockets;
   child_process child([&] {
     sockets.peer->close();
@@ -154,7 +158,7 @@ TEST(ProcessEnd, WaitsNoLongerThanTheLingerTime) {
 enum class child_does { nothing, close, drop, abort };
 
 TEST(Fork, LeavesTheParentsConnectionsAlone) {
-  SKIP_WHERE_NOBODY_FORKS();
+  SKIP_WHERE_PARENTS_HAVE_NO_THREADS();
   for (const child_does what : {child_does::nothing, child_does::close, child_does::drop, child_does::abort}) {
     auto [conn, peer] = make_narrow();
     auto [idle, idle_peer] = make_conn_and_peer();
@@ -193,7 +197,7 @@ TEST(Fork, LeavesTheParentsConnectionsAlone) {
 }
 
 TEST(Fork, GivesTheChildIoThreadsOfItsOwn) {
-  SKIP_WHERE_NOBODY_FORKS();
+  SKIP_WHERE_PARENTS_HAVE_NO_THREADS();
   auto [mine, other] = make_conn_and_peer();
   std::future<std::string> waiting = mine.AsyncRecvPkg(asio::use_future);  // the parent's io threads run
   auto [own, second] = connected_sockets(net::tcp);
@@ -220,7 +224,7 @@ TEST(Fork, GivesTheChildIoThreadsOfItsOwn) {
 }
 
 TEST(Fork, LetsAChildEndThatHasARuntimeOfItsParent) {
-  SKIP_WHERE_NOBODY_FORKS();
+  SKIP_WHERE_PARENTS_HAVE_NO_THREADS();
   auto runtime = std::make_unique<gtcp::Runtime>(1);
   auto [conn, peer] = make_conn_and_peer({.Executor = runtime->get_executor()});
   std::future<std::string> waiting = conn.AsyncRecvPkg(asio::use_future);

@@ -18,8 +18,11 @@
 
 #include <gtest/gtest.h>
 
+#include <openssl/crypto.h>
+
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <exception>
 #include <future>
 #include <memory>
@@ -578,6 +581,17 @@ TEST(TlsServer, EndsHandshakesWhenItCloses) {
     echoing.server.CloseAndWait(gtcp_test::ceiling, error);
     EXPECT_FALSE(error) << error.message();
   }
+}
+
+TEST(TlsDeathTest, LeavesOpenSslToIoThreadsThatOutliveMain) {
+  // OpenSSL calls what was given to OPENSSL_atexit() before it frees everything.
+  EXPECT_EXIT(
+      {
+        client_context();
+        ::OPENSSL_atexit([] { std::_Exit(3); });
+        std::exit(0);
+      },
+      testing::ExitedWithCode(0), "");
 }
 
 TEST(TlsServer, SpeaksPlainAgain) {
