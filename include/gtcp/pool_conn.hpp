@@ -9,15 +9,12 @@
 #include <gtcp/dial.hpp>
 #include <gtcp/pool_option.hpp>
 
-#include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
-#include <asio/redirect_error.hpp>
-#include <asio/this_coro.hpp>
-#include <asio/use_awaitable.hpp>
 
 #include <chrono>
 #include <concepts>
 #include <functional>
+#include <memory>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -56,8 +53,7 @@ class PoolConn : public Conn {
   PoolConn() = default;
 
  private:
-  friend struct detail::initiate_from_pool<PoolConn>;
-  friend PoolConn NewPoolConn(std::string_view, std::chrono::nanoseconds, const PoolOption&, OnError, std::stop_token);
+  friend struct detail::pool_conn_access;
 
   explicit PoolConn(Conn lent) : Conn(std::move(lent)) {}
 };
@@ -73,11 +69,8 @@ class PoolConn : public Conn {
 /// Source: GoFrame: gtcp.NewPoolConn.
 inline PoolConn NewPoolConn(std::string_view address, std::chrono::nanoseconds timeout = DefaultConnTimeout,
                             const PoolOption& option = {}, OnError on_error = {}, std::stop_token stop = {}) {
-  const detail::pool_request request{std::string(address), timeout, option};
-  Conn lent;
-  const std::error_code error = detail::take_from_pool(request, stop, lent);
-  on_error.Report(error, [&] { return request.describe("NewPoolConn", error); });
-  return PoolConn(std::move(lent));
+  return detail::pool_conn_access::make<PoolConn>(
+      detail::take_from_pool({std::string(address), timeout, option}, "NewPoolConn", on_error, stop));
 }
 inline PoolConn NewPoolConn(std::string_view address, const PoolOption& option, OnError on_error = {}) {
   return NewPoolConn(address, DefaultConnTimeout, option, on_error);
@@ -95,21 +88,6 @@ template <class T>
 concept pool_token = completion_token<T> && !std::convertible_to<T, std::chrono::nanoseconds> &&
                      !std::same_as<std::remove_cvref_t<T>, PoolOption>;
 
-template <class Token>
-auto async_from_pool(pool_request request, Token&& token) {
-  return asio::async_initiate<Token, void(std::error_code, PoolConn)>(initiate_from_pool<PoolConn>(), token,
-                                                                      std::move(request));
-}
-
-inline asio::awaitable<PoolConn> await_new_pool_conn(pool_request request, OnError on_error) {
-  std::error_code error;
-  if (!request.option.Conn.Executor) request.option.Conn.Executor = co_await asio::this_coro::executor;
-  auto taking = async_from_pool(request, asio::redirect_error(asio::use_awaitable, error));
-  PoolConn conn = co_await std::move(taking);
-  on_error.Report(error, [&] { return request.describe("AsyncNewPoolConn", error); });
-  co_return conn;
-}
-
 }  // namespace detail
 
 /// Does what NewPoolConn does, asynchronously. Completion: void(std::error_code, PoolConn). The handler is not called
@@ -118,7 +96,8 @@ inline asio::awaitable<PoolConn> await_new_pool_conn(pool_request request, OnErr
 /// Cancellation: total; no connection is left behind.
 [[nodiscard]] inline asio::awaitable<PoolConn> AsyncNewPoolConn(std::string address, std::chrono::nanoseconds timeout,
                                                                 const PoolOption& option, OnError on_error = {}) {
-  return detail::await_new_pool_conn({std::move(address), timeout, option}, on_error);
+  const detail::pool_request request{std::move(address), timeout, option};
+  return detail::await_from_pool<PoolConn>(std::make_shared<detail::pool_job>(request), "AsyncNewPoolConn", on_error);
 }
 [[nodiscard]] inline asio::awaitable<PoolConn> AsyncNewPoolConn(std::string address,
                                                                 std::chrono::nanoseconds timeout = DefaultConnTimeout) {
@@ -137,16 +116,17 @@ inline asio::awaitable<PoolConn> await_new_pool_conn(pool_request request, OnErr
   return AsyncNewPoolConn(std::move(address), timeout, PoolOption(), ec);
 }
 template <detail::pool_token Token>
-auto AsyncNewPoolConn(std::string address, Token&& token) {
-  return detail::async_from_pool({std::move(address), DefaultConnTimeout, {}}, std::forward<Token>(token));
+auto AsyncNewPoolConn(std::string address, std::chrono::nanoseconds timeout, const PoolOption& option, Token&& token) {
+  const detail::pool_request request{std::move(address), timeout, option};
+  return detail::async_from_pool<PoolConn>(std::make_shared<detail::pool_job>(request), std::forward<Token>(token));
 }
 template <detail::pool_token Token>
 auto AsyncNewPoolConn(std::string address, std::chrono::nanoseconds timeout, Token&& token) {
-  return detail::async_from_pool({std::move(address), timeout, {}}, std::forward<Token>(token));
+  return AsyncNewPoolConn(std::move(address), timeout, PoolOption(), std::forward<Token>(token));
 }
 template <detail::pool_token Token>
-auto AsyncNewPoolConn(std::string address, std::chrono::nanoseconds timeout, const PoolOption& option, Token&& token) {
-  return detail::async_from_pool({std::move(address), timeout, option}, std::forward<Token>(token));
+auto AsyncNewPoolConn(std::string address, Token&& token) {
+  return AsyncNewPoolConn(std::move(address), DefaultConnTimeout, PoolOption(), std::forward<Token>(token));
 }
 
 /// Closes all connections that are idle in the pool. Those that are lent go back there as before.

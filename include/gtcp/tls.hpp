@@ -17,6 +17,8 @@
 #include <gtcp/detail/tls_peer.hpp>
 #include <gtcp/detail/tls_server.hpp>
 #include <gtcp/dial.hpp>
+#include <gtcp/pool_conn.hpp>
+#include <gtcp/pool_option.hpp>
 #include <gtcp/server.hpp>
 #include <gtcp/tls_option.hpp>
 
@@ -69,11 +71,11 @@ inline TLSConfig LoadKeyCrt(const std::string& crt_file, const std::string& key_
 inline Conn NewConnTLS(std::string_view address, TLSConfig config,
                        std::chrono::nanoseconds timeout = DefaultConnTimeout, const TLSOption& tls = {},
                        const ConnOption& option = {}, OnError on_error = {}, std::stop_token stop = {}) {
-  detail::tls_dialer dial(std::string(address), std::move(config), timeout, tls, option);
+  detail::tls_connector connecting(std::string(address), std::move(config), timeout, tls, option);
   Conn conn;
-  std::error_code error = dial.begin();
-  if (!error) error = dial.run(stop, conn);
-  on_error.Report(error, [&] { return dial.describe("NewConnTLS"); });
+  std::error_code error = connecting.begin();
+  if (!error) error = connecting.run(stop, conn);
+  on_error.Report(error, [&] { return connecting.describe("NewConnTLS"); });
   return conn;
 }
 inline Conn NewConnTLS(std::string_view address, TLSConfig config, const TLSOption& tls, OnError on_error = {}) {
@@ -106,8 +108,9 @@ inline Conn NewConnKeyCrt(std::string_view address, const std::string& crt_file,
 [[nodiscard]] inline asio::awaitable<Conn> AsyncNewConnTLS(std::string address, TLSConfig config,
                                                            std::chrono::nanoseconds timeout, const TLSOption& tls,
                                                            const ConnOption& option, OnError on_error = {}) {
-  return detail::await_dial_tls(
-      std::make_shared<detail::tls_dialer>(std::move(address), std::move(config), timeout, tls, option), on_error);
+  return detail::await_connect(
+      std::make_shared<detail::tls_connector>(std::move(address), std::move(config), timeout, tls, option),
+      "AsyncNewConnTLS", on_error);
 }
 // No default arguments, and for g++ 12 no braces in place of the options: its coroutines destroy such temporaries in
 // co_await expressions at the wrong address.
@@ -124,16 +127,51 @@ inline Conn NewConnKeyCrt(std::string_view address, const std::string& crt_file,
 template <detail::completion_token Token>
   requires(!std::convertible_to<Token, std::chrono::nanoseconds>)
 auto AsyncNewConnTLS(std::string address, TLSConfig config, Token&& token) {
-  return detail::async_dial_tls(std::make_shared<detail::tls_dialer>(std::move(address), std::move(config),
-                                                                     DefaultConnTimeout, TLSOption(), ConnOption()),
-                                std::forward<Token>(token));
+  return detail::async_connect(std::make_shared<detail::tls_connector>(std::move(address), std::move(config),
+                                                                       DefaultConnTimeout, TLSOption(), ConnOption()),
+                               std::forward<Token>(token));
 }
 template <detail::completion_token Token>
 auto AsyncNewConnTLS(std::string address, TLSConfig config, std::chrono::nanoseconds timeout, const TLSOption& tls,
                      const ConnOption& option, Token&& token) {
-  return detail::async_dial_tls(
-      std::make_shared<detail::tls_dialer>(std::move(address), std::move(config), timeout, tls, option),
+  return detail::async_connect(
+      std::make_shared<detail::tls_connector>(std::move(address), std::move(config), timeout, tls, option),
       std::forward<Token>(token));
+}
+
+/// Takes an idle connection with TLS out of the pool, or opens another one; see PoolConn, NewPoolConn and NewConnTLS.
+/// Connections are kept apart by `config` itself, not by what is in it, and by the server's name, the protocols and
+/// whether the server is checked. A session to resume is only for a connection that is opened.
+///
+/// Errors: those of NewPoolConn and NewConnTLS. Thread safety: may be called from any thread.
+/// Source: ours.
+inline PoolConn NewPoolConnTLS(std::string_view address, TLSConfig config,
+                               std::chrono::nanoseconds timeout = DefaultConnTimeout, const TLSOption& tls = {},
+                               const PoolOption& option = {}, OnError on_error = {}, std::stop_token stop = {}) {
+  auto layer = std::make_shared<detail::tls_pool_layer>(std::move(config), tls);
+  return detail::pool_conn_access::make<PoolConn>(detail::take_from_pool(
+      {std::string(address), timeout, option, std::move(layer)}, "NewPoolConnTLS", on_error, stop));
+}
+
+/// Does what NewPoolConnTLS does, asynchronously. Completion: void(std::error_code, PoolConn). The handler is not
+/// called from within this function.
+///
+/// Cancellation: total; no connection is left behind.
+[[nodiscard]] inline asio::awaitable<PoolConn> AsyncNewPoolConnTLS(std::string address, TLSConfig config,
+                                                                   std::chrono::nanoseconds timeout,
+                                                                   const TLSOption& tls, const PoolOption& option,
+                                                                   OnError on_error = {}) {
+  auto layer = std::make_shared<detail::tls_pool_layer>(std::move(config), tls);
+  const detail::pool_request request{std::move(address), timeout, option, std::move(layer)};
+  return detail::await_from_pool<PoolConn>(std::make_shared<detail::pool_job>(request), "AsyncNewPoolConnTLS",
+                                           on_error);
+}
+template <detail::pool_token Token>
+auto AsyncNewPoolConnTLS(std::string address, TLSConfig config, std::chrono::nanoseconds timeout, const TLSOption& tls,
+                         const PoolOption& option, Token&& token) {
+  auto layer = std::make_shared<detail::tls_pool_layer>(std::move(config), tls);
+  const detail::pool_request request{std::move(address), timeout, option, std::move(layer)};
+  return detail::async_from_pool<PoolConn>(std::make_shared<detail::pool_job>(request), std::forward<Token>(token));
 }
 
 // ---- Servers

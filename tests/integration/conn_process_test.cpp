@@ -8,6 +8,7 @@
 
 #include "support/conn_pair.hpp"
 #include "support/forms.hpp"
+#include "support/sanitizers.hpp"
 
 #include <gtest/gtest.h>
 
@@ -38,19 +39,10 @@ using namespace std::chrono_literals;
 using namespace gtcp_test;
 using gtcp::Conn;
 
-#if !defined(__has_feature)
-#define __has_feature(name) 0
-#endif
-#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
-constexpr bool children_have_threads = false;  // it ends a child of a process with threads that starts one itself
-#else
-constexpr bool children_have_threads = true;
-#endif
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-constexpr bool parents_have_threads = false;  // a lock of its allocator that one of them holds is never free again
-#else
-constexpr bool parents_have_threads = children_have_threads;
-#endif
+// TSan ends a child of a process with threads that starts one itself. In a child of ASan's, a lock of its allocator
+// that a thread of the parent held is never free again.
+constexpr bool children_have_threads = GTCP_TESTS_TSAN == 0;
+constexpr bool parents_have_threads = GTCP_TESTS_SANITIZED == 0;
 
 #define SKIP_WHERE_CHILDREN_HAVE_NO_THREADS() \
   if constexpr (!children_have_threads) GTEST_SKIP() << "the thread sanitizer knows no threads in children"

@@ -10,6 +10,7 @@
 #include "support/conn_pair.hpp"
 #include "support/poll_until.hpp"
 #include "support/running_server.hpp"
+#include "support/sanitizers.hpp"
 
 #include <asio/error.hpp>
 #include <asio/io_context.hpp>
@@ -35,14 +36,6 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#endif
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define GTCP_TESTS_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define GTCP_TESTS_SANITIZED 1
-#endif
 #endif
 
 extern "C" void __ubsan_handle_dynamic_type_cache_miss() __attribute__((weak));  // there in a build with UBSan
@@ -220,7 +213,7 @@ TEST_P(ServerDeathTest, ClosesWhileThereAreNoDescriptors) {
 }
 
 TEST(ServerThreadsDeathTest, LosesOnlyTheConnectionForWhichThereIsNoThread) {
-#if defined(GTCP_TESTS_SANITIZED)
+#if GTCP_TESTS_SANITIZED
   GTEST_SKIP() << "a sanitizer needs the memory that this test takes away";
 #endif
   testing::FLAGS_gtest_death_test_style = "threadsafe";

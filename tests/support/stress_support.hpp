@@ -9,6 +9,7 @@
 // interleaving of threads is the system's.
 
 #include "support/conn_pair.hpp"
+#include "support/sanitizers.hpp"
 
 #include <gtest/gtest.h>
 
@@ -28,17 +29,7 @@
 
 namespace gtcp_test {
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-inline constexpr double stress_share = 0.2;
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-inline constexpr double stress_share = 0.2;
-#else
-inline constexpr double stress_share = 1;
-#endif
-#else
-inline constexpr double stress_share = 1;
-#endif
+inline constexpr double stress_share = GTCP_TESTS_SANITIZED ? 0.2 : 1;
 
 /// How often to do what is done `count` times without sanitizers.
 inline int rounds(int count) {

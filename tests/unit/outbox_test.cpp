@@ -7,6 +7,7 @@
 
 #include "support/conn_pair.hpp"
 #include "support/poll_until.hpp"
+#include "support/sanitizers.hpp"
 #include "support/scripted_sink.hpp"
 
 #include <gtest/gtest.h>
@@ -1423,15 +1424,7 @@ TEST_F(Outbox, ATransientErrorInTheMiddleOfAPackageEndsTheStream) {
   EXPECT_EQ(sink.written().size(), 2u);
 }
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#if defined(__has_feature)
-#define GTCP_TEST_HAS_FEATURE(name) __has_feature(name)
-#else
-#define GTCP_TEST_HAS_FEATURE(name) 0
-#endif
-#if !GTCP_TEST_HAS_FEATURE(address_sanitizer) && !GTCP_TEST_HAS_FEATURE(thread_sanitizer)
-
-// The sanitizers end the program for such a size, instead of throwing.
+#if !GTCP_TESTS_SANITIZED  // which end the program for such a size, instead of throwing
 
 TEST_F(Outbox, EndsAStreamOfWhichItCannotKeepTheRest) {
   outbox& out = make();
@@ -1459,7 +1452,6 @@ TEST_F(Outbox, RefusesAPackageThatItHasNoMemoryFor) {
   EXPECT_EQ(sink.written(), first_wire + two.wire());
 }
 
-#endif
 #endif
 
 // ---- Many threads

@@ -7,6 +7,8 @@
 #include <gtcp/detail/timer_queue.hpp>
 #include <gtcp/timer.hpp>
 
+#include "support/sanitizers.hpp"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -1343,7 +1345,7 @@ TEST(TimerThreads, SurviveACallbackThatEndsItsThread) {
 }
 #endif
 
-#if !defined(__SANITIZE_THREAD__)  // TSan does not support threads in a forked child
+#if !GTCP_TESTS_SANITIZED  // which know no threads in a child of a process with threads
 TEST(TimerFork, TheChildHasADefaultTimerOfItsOwn) {
   gtcp::Timer own;
   std::atomic<int> runs{0};
@@ -1444,9 +1446,9 @@ TEST(TimerStress, ManyThreadsAddAndCloseAtRandom) {
 TEST(TimerStress, TimersComeAndGoWhileCallbacksAdd) {
   std::atomic<int> runs{0};
   for (int round = 0; round < 100; ++round) {
-    gtcp::Timer timer({.MaxThreads = 4});
     std::latch some(3);
     std::atomic<int> counted{0};
+    gtcp::Timer timer({.MaxThreads = 4});
     timer.SetInterval(20us, [&] {
       timer.SetTimeout(5us, [&] { ++runs; });
       if (counted++ < 3) some.count_down();

@@ -6,7 +6,7 @@
 
 #include <gtcp/conn.hpp>
 #include <gtcp/detail/cancel_relay.hpp>
-#include <gtcp/detail/dialer.hpp>
+#include <gtcp/detail/connector.hpp>
 #include <gtcp/detail/operation.hpp>
 #include <gtcp/dial.hpp>
 
@@ -114,17 +114,16 @@ struct one_shot_call {
 inline std::string run(const one_shot_call& call, Payload data, const OnError& on_error) {
   std::string reply;
   std::error_code error = call.error;
-  native_socket descriptor = invalid_native_socket;
+  Conn conn;
   if (!error) {
-    dialer dial(call.address, one_shot_call::option(), call.dial_timeout());
-    error = dial.begin();
-    if (!error) error = dial_blocking(dial, {}, descriptor);
+    connector connecting(call.address, call.dial_timeout(), one_shot_call::option());
+    error = connecting.begin();
+    if (!error) error = connecting.run(std::stop_token(), conn);
   }
   if (error) {
     on_error.Report(error, [&] { return call.describe(); });
     return reply;
   }
-  const Conn conn = make_conn(descriptor, one_shot_call::option());
   const prepared op = call.on(conn);
   send(op, call.header, data, call.limit(), OnError(error));
   if (!error && call.goal) receive(op, *call.goal, call.limit(), reply, OnError(error));
@@ -137,12 +136,9 @@ inline asio::awaitable<std::string> await_run(one_shot_call call, AsyncPayload d
   std::error_code error = call.error;
   Conn conn;
   if (!error) {
-    ConnOption option = one_shot_call::option();
-    const asio::any_io_executor executor = co_await asio::this_coro::executor;
-    option.Executor = executor;
-    auto dialing =
-        async_dial(call.address, call.dial_timeout(), option, asio::redirect_error(asio::use_awaitable, error));
-    conn = co_await std::move(dialing);
+    auto connecting = std::make_shared<connector>(call.address, call.dial_timeout(), one_shot_call::option());
+    auto running = await_connect(std::move(connecting), "", OnError(error));
+    conn = co_await std::move(running);
   }
   if (error) {
     on_error.Report(error, [&] { return call.describe(); });
@@ -174,16 +170,6 @@ inline asio::awaitable<std::string> await_run_cancellable(one_shot_call call, As
   co_return reply;
 }
 
-inline std::error_code code_of(const std::exception_ptr& failure) {
-  try {
-    std::rethrow_exception(failure);
-  } catch (const std::system_error& error) {
-    return error.code();
-  } catch (...) {
-    return std::make_error_code(std::errc::not_enough_memory);
-  }
-}
-
 /// Completes with void(std::error_code), or void(std::error_code, std::string) `WithReply`.
 template <bool WithReply>
 struct initiate_one_shot {
@@ -208,7 +194,7 @@ struct initiate_one_shot {
     asio::co_spawn(strand, await_run_cancellable(std::move(call), std::move(data), error),
                    asio::bind_cancellation_slot(
                        relay->slot(), [complete, error, relay](const std::exception_ptr& failure, std::string reply) {
-                         complete(failure ? code_of(failure) : *error, std::move(reply));
+                         complete(failure ? dial_error(failure) : *error, std::move(reply));
                        }));
   }
 };

@@ -38,6 +38,7 @@
 #include <new>
 #include <span>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 namespace gtcp::detail {
@@ -417,9 +418,15 @@ class outbox {
     settle(lock);
   }
 
-  /// Whether nothing is in it and nobody uses it.
+  /// Whether nothing is in it and nobody uses it. One who is just writing may finish first: the peer can have answered
+  /// a write that has not returned yet.
   bool is_idle() const {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    for (int patience = 100; writing_ && patience != 0; --patience) {
+      lock.unlock();
+      std::this_thread::yield();
+      lock.lock();
+    }
     return idle() && !stop_;
   }
 

@@ -3,23 +3,26 @@
 #define GTCP_DETAIL_POOL_DIAL_HPP
 
 // How one gets a connection out of the pool: wait for a turn, take the idle connection that came with it if it is
-// alive, else open another one. All of it has one deadline, the dialer's.
+// alive, else open another one. All of it has one deadline, the connector's.
 
 #include <gtcp/conn.hpp>
 #include <gtcp/detail/cancel_relay.hpp>
 #include <gtcp/detail/conn_pool.hpp>
-#include <gtcp/detail/dialer.hpp>
-#include <gtcp/dial.hpp>
+#include <gtcp/detail/connector.hpp>
 #include <gtcp/pool_option.hpp>
 
+#include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
 #include <asio/bind_cancellation_slot.hpp>
 #include <asio/cancellation_signal.hpp>
 #include <asio/cancellation_state.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/post.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/steady_timer.hpp>
 #include <asio/strand.hpp>
 #include <asio/this_coro.hpp>
+#include <asio/use_awaitable.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -34,11 +37,22 @@
 
 namespace gtcp::detail {
 
+/// What the connections of a pool speak above the socket.
+class pool_layer {
+ public:
+  virtual ~pool_layer() = default;
+  /// Connections with different texts are different ones.
+  virtual std::string identity() const = 0;
+  virtual std::shared_ptr<connector> connect(std::string address, std::chrono::nanoseconds timeout,
+                                             const ConnOption& option) const = 0;
+};
+
 /// What somebody wants of the pool.
 struct pool_request {
   std::string address;
   std::chrono::nanoseconds timeout;
   PoolOption option;
+  std::shared_ptr<const pool_layer> layer = nullptr;  ///< nullptr: packages are on the socket itself
 
   /// Connections with the same key are as good as each other.
   std::string key() const {
@@ -52,22 +66,35 @@ struct pool_request {
     add(conn.KeepAliveCount);
     add(conn.RecvBufferSize);
     add(conn.SendBufferSize);
+    if (layer != nullptr) text += layer->identity();
     return text;
   }
 
-  std::error_code check(std::string& why) const { return detail::check(option, why); }
+  std::shared_ptr<connector> connect(std::chrono::nanoseconds within) const {
+    if (layer != nullptr) return layer->connect(address, within, option.Conn);
+    return std::make_shared<connector>(address, within, option.Conn);
+  }
+};
 
-  std::string describe(const char* name, const std::error_code& error) const {
-    std::string why;
-    if (check(why)) return std::string(name) + ": " + why;
-    dialer described(address, option.Conn, timeout);
-    static_cast<void>(described.begin());
-    return described.describe(name) + (error == Errc::Timeout ? limit_text() : "");
+/// Gets a connection's socket with its transport out of it. Empty if there is already something that came.
+class take_out final : public conn_lease {
+ public:
+  static raw_connection of(Conn& conn) {
+    raw_connection taken;
+    state_of(conn_access::state(conn))->lend(std::make_unique<take_out>(taken));
+    conn.Close();  // gives it back at once, or not at all
+    conn = {};
+    return taken;
   }
 
-  std::string limit_text() const {
-    return option.MaxConns == 0 ? "" : " (at most " + std::to_string(option.MaxConns) + " connections)";
-  }
+  explicit take_out(raw_connection& taken) : conn_lease(false, true), taken_(taken) {}
+  void give_back(raw_connection connection) noexcept override { taken_ = std::move(connection); }
+  void lose() noexcept override {}
+  bool renew(conn_state&, clock::time_point) override { return false; }
+  void start_renewal(std::shared_ptr<conn_state>, clock::time_point, std::function<void()> done) override { done(); }
+
+ private:
+  raw_connection& taken_;
 };
 
 /// A connection's tie to the pool that lent it.
@@ -86,10 +113,9 @@ class pool_lease final : public conn_lease {
   }
 
   bool renew(conn_state& conn, clock::time_point until) override {
-    dialer dial(request_.address, request_.option.Conn, time_for_dialing(until));
-    native_socket descriptor = invalid_native_socket;
-    if (dial.begin() || dial_blocking(dial, closing_.get_token(), descriptor)) return false;
-    return replace(conn, descriptor);
+    const auto connecting = request_.connect(time_for_connecting(until));
+    Conn fresh;
+    return !connecting->begin() && !connecting->run(closing_.get_token(), fresh) && replace(conn, fresh);
   }
 
   void start_renewal(std::shared_ptr<conn_state> conn, clock::time_point until, std::function<void()> done) override {
@@ -100,7 +126,8 @@ class pool_lease final : public conn_lease {
       if (closing_.stop_requested()) return done();
       job->on_close.emplace(closing_.get_token(), renewal::canceller{strand, job});
       const auto slot = job->cancel.slot();
-      asio::co_spawn(strand, await_renewal(*this, std::move(conn), time_for_dialing(until), strand),
+      asio::co_spawn(strand,
+                     await_renewal(*this, std::move(conn), request_.connect(time_for_connecting(until)), strand),
                      asio::bind_cancellation_slot(slot, [job, done = std::move(done)](const std::exception_ptr&) {
                        job->on_close.reset();
                        done();
@@ -126,25 +153,21 @@ class pool_lease final : public conn_lease {
   };
 
   static asio::awaitable<void> await_renewal(pool_lease& self, std::shared_ptr<conn_state> conn,
-                                             std::chrono::nanoseconds timeout, asio::any_io_executor strand) {
-    dialer dial(self.request_.address, self.request_.option.Conn, timeout);
-    if (dial.begin()) co_return;
-    native_socket descriptor = invalid_native_socket;
-    auto dialing = dial_async(dial, strand, descriptor);
-    const std::error_code error = co_await std::move(dialing);
-    if (!error) static_cast<void>(self.replace(*conn, descriptor));
+                                             std::shared_ptr<connector> connecting, asio::any_io_executor strand) {
+    if (connecting->begin()) co_return;
+    Conn fresh;
+    auto running = connecting->run(strand, fresh);
+    const std::error_code error = co_await std::move(running);
+    if (!error) static_cast<void>(self.replace(*conn, fresh));
   }
 
-  /// Owns the descriptor, and the old one after it.
-  bool replace(conn_state& conn, native_socket descriptor) {
-    descriptor_guard guard(descriptor);
-    raw_connection fresh(descriptor, std::make_unique<plain_transport>(descriptor));
-    guard.release();
-    return conn.replace(fresh);
+  static bool replace(conn_state& conn, Conn& fresh) {
+    raw_connection taken = take_out::of(fresh);
+    return taken && conn.replace(taken);  // owns the old one after it
   }
 
   /// Zero is no limit.
-  std::chrono::nanoseconds time_for_dialing(clock::time_point until) const {
+  std::chrono::nanoseconds time_for_connecting(clock::time_point until) const {
     if (until == no_deadline) return request_.timeout;
     const auto left = std::max<std::chrono::nanoseconds>(until - clock::now(), std::chrono::nanoseconds(1));
     return request_.timeout.count() == 0 ? left : std::min(left, request_.timeout);
@@ -174,7 +197,11 @@ class pool_place {
     while (idle_) {
       char byte = 0;
       if (is_quiet(idle_.layer().read_some(asio::buffer(&byte, 1)))) {
-        lent = lend(request, idle_, true);
+        auto state = std::make_shared<conn_state>(idle_.descriptor(), request.option.Conn, idle_.take_layer());
+        idle_.release();
+        Conn reused = conn_access::make(std::move(state));
+        lend(request, reused, true);
+        lent = std::move(reused);
         return true;
       }
       close_gently(std::exchange(idle_, {}), request.option.Conn.Linger);
@@ -183,22 +210,14 @@ class pool_place {
     return false;
   }
 
-  /// Lends a connection that was just made; owns the descriptor.
-  Conn lend_fresh(const pool_request& request, native_socket descriptor) {
-    descriptor_guard guard(descriptor);
-    raw_connection fresh(descriptor, std::make_unique<plain_transport>(descriptor));
-    guard.release();
-    return lend(request, fresh, false);
-  }
+  /// Lends a connection that was just made.
+  void lend_fresh(const pool_request& request, const Conn& fresh) { lend(request, fresh, false); }
 
  private:
-  Conn lend(const pool_request& request, raw_connection& connection, bool reused) {
+  void lend(const pool_request& request, const Conn& conn, bool reused) {
     auto lease = std::make_unique<pool_lease>(pool_, *group_, request, reused);
-    auto state = std::make_shared<conn_state>(connection.descriptor(), request.option.Conn, connection.take_layer());
-    connection.release();
-    state->lend(std::move(lease));
-    group_ = nullptr;  // the state's now
-    return conn_access::make(std::move(state));
+    state_of(conn_access::state(conn))->lend(std::move(lease));
+    group_ = nullptr;  // the connection's now
   }
 
   conn_pool& pool_;
@@ -206,23 +225,59 @@ class pool_place {
   raw_connection idle_;
 };
 
+/// A request, until it is answered.
+struct pool_job {
+  explicit pool_job(pool_request wanted) : request(std::move(wanted)), connecting(request.connect(request.timeout)) {}
+
+  std::error_code begin() {
+    error = check(request.option, why);
+    if (!error) error = connecting->begin();
+    return error;
+  }
+
+  void set_executor(const asio::any_io_executor& executor) {
+    request.option.Conn.Executor = executor;
+    connecting->set_executor(executor);
+  }
+
+  std::string describe(const char* name) const {
+    if (!why.empty()) return std::string(name) + ": " + why;
+    const bool limited = error == Errc::Timeout && request.option.MaxConns != 0;
+    return connecting->describe(name) +
+           (limited ? " (at most " + std::to_string(request.option.MaxConns) + " connections)" : "");
+  }
+
+  pool_request request;
+  std::shared_ptr<connector> connecting;
+  std::string why;
+  std::error_code error;
+  Conn lent;
+};
+
 // ---- Blocking
 
-inline std::error_code take_from_pool(const pool_request& request, const std::stop_token& stop, Conn& lent) {
-  std::string ignored;
-  if (const auto ec = request.check(ignored)) return ec;
-  dialer dial(request.address, request.option.Conn, request.timeout);
-  if (const auto ec = dial.begin()) return ec;
+inline std::error_code run(pool_job& job, const std::stop_token& stop) {
+  if (const auto ec = job.begin()) return ec;
   if (on_runtime_thread()) return Errc::WouldDeadlock;
+  const pool_request& request = job.request;
   conn_pool& pool = conn_pool::instance();
   conn_pool::thread_turn turn(request.option.MaxConns);
-  if (const auto ec = pool.ask_and_wait(request.key(), turn, dial.deadline(), stop)) return ec;
+  if (const auto ec = pool.ask_and_wait(request.key(), turn, job.connecting->deadline(), stop)) return ec;
   pool_place place(pool, turn);
-  if (place.lend_idle(request, lent)) return {};
-  native_socket descriptor = invalid_native_socket;
-  if (const auto ec = dial_blocking(dial, stop, descriptor)) return ec;
-  lent = place.lend_fresh(request, descriptor);
+  if (place.lend_idle(request, job.lent)) return {};
+  Conn fresh;
+  if (const auto ec = job.connecting->run(stop, fresh)) return ec;
+  place.lend_fresh(request, fresh);
+  job.lent = std::move(fresh);
   return {};
+}
+
+inline Conn take_from_pool(pool_request request, const char* name, const OnError& on_error,
+                           const std::stop_token& stop) {
+  pool_job job(std::move(request));
+  job.error = run(job, stop);
+  on_error.Report(job.error, [&] { return job.describe(name); });
+  return std::move(job.lent);
 }
 
 // ---- Asynchronous
@@ -279,24 +334,6 @@ class async_turn final : public conn_pool::turn {
   bool waits_ = false;
 };
 
-/// What an asynchronous request works on, until its handler is called.
-struct pool_job {
-  explicit pool_job(pool_request wanted)
-      : request(std::move(wanted)), dial(request.address, request.option.Conn, request.timeout) {}
-
-  std::error_code begin() {
-    std::string ignored;
-    error = request.check(ignored);
-    if (!error) error = dial.begin();
-    return error;
-  }
-
-  pool_request request;
-  dialer dial;
-  std::error_code error;
-  Conn lent;
-};
-
 inline asio::awaitable<void> await_from_pool(std::shared_ptr<pool_job> job, asio::any_io_executor strand) {
   auto enabling = asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
   co_await std::move(enabling);
@@ -304,7 +341,7 @@ inline asio::awaitable<void> await_from_pool(std::shared_ptr<pool_job> job, asio
   async_turn turn(pool, job->request.option.MaxConns, strand);
   if (!turn.ask(job->request.key())) {
     std::error_code ended;
-    turn.gate().expires_at(job->dial.deadline());
+    turn.gate().expires_at(job->connecting->deadline());
     auto waiting = turn.gate().async_wait(asio::redirect_error(asio::use_awaitable, ended));
     co_await std::move(waiting);
     if (!turn.end_waiting()) {
@@ -315,34 +352,62 @@ inline asio::awaitable<void> await_from_pool(std::shared_ptr<pool_job> job, asio
   pool_place place(pool, turn);
   turn.taken();
   if (place.lend_idle(job->request, job->lent)) co_return;
-  native_socket descriptor = invalid_native_socket;
-  auto dialing = dial_async(job->dial, strand, descriptor);
-  job->error = co_await std::move(dialing);
-  if (!job->error) job->lent = place.lend_fresh(job->request, descriptor);
+  Conn fresh;
+  auto running = job->connecting->run(strand, fresh);
+  job->error = co_await std::move(running);
+  if (job->error) co_return;
+  place.lend_fresh(job->request, fresh);
+  job->lent = std::move(fresh);
 }
 
-/// Completes with void(std::error_code, Result), where Result is made of a Conn.
+/// What PoolConn lets make one.
+struct pool_conn_access {
+  template <class Result>
+  static Result make(Conn lent) {
+    return Result(std::move(lent));
+  }
+};
+
+/// Completes with void(std::error_code, Result), where Result is a PoolConn.
 template <class Result>
 struct initiate_from_pool {
   template <class Handler>
-  void operator()(Handler&& handler, pool_request request) const {
+  void operator()(Handler&& handler, std::shared_ptr<pool_job> job) const {
     using handler_type = std::decay_t<Handler>;
-    asio::any_io_executor& io = request.option.Conn.Executor;
-    if (!io) io = Runtime::Default().get_executor();
+    if (!job->connecting->executor()) job->set_executor(Runtime::Default().get_executor());
+    const asio::any_io_executor io = job->connecting->executor();
     const asio::any_io_executor strand = asio::make_strand(inner_executor(io));
     const auto relay = cancel_relay::make(asio::get_associated_cancellation_slot(handler), strand);
     const auto pending = std::make_shared<pending_handler<handler_type>>(handler_type(std::move(handler)), io);
-    const auto job = std::make_shared<pool_job>(std::move(request));
     if (job->begin()) return std::move(*pending).complete(false, job->error, Result());
     asio::co_spawn(
         strand, await_from_pool(job, strand),
         asio::bind_cancellation_slot(relay->slot(), [pending, job, relay](const std::exception_ptr& failure) {
           if (failure && !job->lent) job->error = dial_error(failure);
-          Result lent(std::exchange(job->lent, {}));
+          auto lent = pool_conn_access::make<Result>(std::exchange(job->lent, {}));
           std::move(*pending).complete(false, job->error, std::move(lent));
         }));
   }
 };
+
+template <class Result, class Token>
+auto async_from_pool(std::shared_ptr<pool_job> job, Token&& token) {
+  return asio::async_initiate<Token, void(std::error_code, Result)>(initiate_from_pool<Result>(), token,
+                                                                    std::move(job));
+}
+
+template <class Result>
+asio::awaitable<Result> await_from_pool(std::shared_ptr<pool_job> job, const char* name, OnError on_error) {
+  std::error_code error;
+  if (!job->connecting->executor()) {
+    const asio::any_io_executor executor = co_await asio::this_coro::executor;
+    job->set_executor(executor);
+  }
+  auto taking = async_from_pool<Result>(job, asio::redirect_error(asio::use_awaitable, error));
+  Result conn = co_await std::move(taking);
+  on_error.Report(error, [&] { return job->describe(name); });
+  co_return conn;
+}
 
 }  // namespace gtcp::detail
 

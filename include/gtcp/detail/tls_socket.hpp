@@ -16,6 +16,7 @@
 #include <openssl/bio.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <new>
 #include <span>
 #include <system_error>
@@ -56,7 +57,8 @@ class tls_socket {
   }
 
   std::size_t pending() const noexcept { return pending_.size(); }
-  bool ended() const noexcept { return ended_; }  ///< the peer's system ended the stream
+  std::uint64_t sent() const noexcept { return sent_; }  ///< bytes that the system took
+  bool ended() const noexcept { return ended_; }         ///< the peer's system ended the stream
   const std::error_code& read_error() const noexcept { return read_error_; }
   const std::error_code& write_error() const noexcept { return write_error_; }
 
@@ -118,6 +120,7 @@ class tls_socket {
     const asio::const_buffer part(data, size);
     const io_count put = detail::write_some(descriptor_, std::span(&part, 1));
     if (put.error && put.error != asio::error::would_block && !is_transient(put.error)) write_error_ = put.error;
+    sent_ += put.size;
     return put.size;
   }
 
@@ -143,6 +146,7 @@ class tls_socket {
 
   const native_socket descriptor_;
   byte_buffer pending_;
+  std::uint64_t sent_ = 0;
   std::error_code read_error_{};
   std::error_code write_error_{};
   bool drained_ = false;

@@ -20,6 +20,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -126,6 +127,7 @@ class tls_transport final : public transport {
     if (ended_ && asio::buffer_size(buffers) != 0) return {0, asio::error::shut_down};
 
     std::size_t total = 0;
+    const std::uint64_t sent_before = socket_.sent();
     for (gather source(buffers); source.next();) {
       std::size_t put = 0;
       ::ERR_clear_error();
@@ -137,7 +139,8 @@ class tls_transport final : public transport {
       }
       total += put;
       source.consume(put);
-      if (socket_.write_error()) return {total, socket_.write_error()};
+      // Nothing was taken if not even a byte of its ciphertext has left.
+      if (socket_.write_error()) return {socket_.sent() == sent_before ? 0 : total, socket_.write_error()};
       if (socket_.pending() != 0) return blocked(total);
     }
     return {total};
