@@ -33,6 +33,7 @@
 
 #if defined(__linux__)
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -190,14 +191,17 @@ TEST_P(ServerDeathTest, ClosesWhileThereAreNoDescriptors) {
   rlimit tight = before;
   std::size_t pages = 0;
   std::ifstream("/proc/self/statm") >> pages;
-  tight.rlim_cur = pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) + (std::size_t{4} << 20);
+  // There is memory for all but the stack of a further thread.
+  constexpr std::size_t stack = std::size_t{1} << 30;
+  tight.rlim_cur = pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) + stack / 2;
   const Conn unlucky = server.connect();  // the client has all it needs before the limit is there
   CHILD_CHECK(answers(unlucky));
   unlucky.Close();
   std::vector<Conn> clients;
-  std::vector<std::jthread> used;
   ::setrlimit(RLIMIT_AS, &tight);
-  // The first ones may get the stacks of threads that have ended.
+  pthread_attr_t huge;
+  CHILD_CHECK(::pthread_attr_init(&huge) == 0 && ::pthread_attr_setstacksize(&huge, stack) == 0);
+  CHILD_CHECK(::pthread_setattr_default_np(&huge) == 0);
   while (server.errors().empty()) {
     clients.push_back(server.connect());
     if (!answers(clients.back())) break;
@@ -207,6 +211,7 @@ TEST_P(ServerDeathTest, ClosesWhileThereAreNoDescriptors) {
   CHILD_CHECK(poll_until([&] { return !server.errors().empty(); }));
   CHILD_CHECK(server.errors()[0].starts_with("conn: "));
   ::setrlimit(RLIMIT_AS, &before);
+  CHILD_CHECK(::pthread_attr_setstacksize(&huge, stack / 1024) == 0 && ::pthread_setattr_default_np(&huge) == 0);
   CHILD_CHECK(answers(server.connect()));
   for (std::size_t i = 0; i + 1 < clients.size(); ++i) CHILD_CHECK(answers(clients[i]));
   std::_Exit(0);
