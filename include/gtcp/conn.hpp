@@ -8,6 +8,7 @@
 #include <gtcp/conn_option.hpp>
 #include <gtcp/detail/pkg_pump.hpp>
 #include <gtcp/pkg_operations.hpp>
+#include <gtcp/stats.hpp>
 #include <gtcp/timer.hpp>
 
 #include <asio/any_io_executor.hpp>
@@ -192,6 +193,11 @@ class Conn : public PkgOperations {
   std::error_code CloseReason() const {
     return state_ != nullptr ? state_->close_reason() : make_error_code(asio::error::not_connected);
   }
+
+  /// Returns what went over the connection so far; also after Close.
+  ///
+  /// Thread safety: may be called from any thread.
+  ConnStats Stats() const { return state_ != nullptr ? state_->counted() : ConnStats(); }
 
   // ---- Packages by callback
 

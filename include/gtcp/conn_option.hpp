@@ -25,6 +25,21 @@ enum class SendMode : unsigned char {
   Direct,
 };
 
+/// Says what a send does when the outbox has no room for its package. Only Block ever waits; the others take whole
+/// packages or nothing, and SendMode means nothing for them. A package that is larger than ConnOption::OutboxLimit is
+/// taken when nothing else waits.
+enum class QueuePolicy : unsigned char {
+  /// It waits for room.
+  Block,
+  /// It fails with Errc::QueueFull.
+  Fail,
+  /// It succeeds, and the package is dropped and counted (ConnStats::PkgsDropped): for values of which a newer one
+  /// follows.
+  Drop,
+  /// It fails with Errc::QueueFull, and the connection is reset: the peer is too slow to be served.
+  Close,
+};
+
 /// Sets up a connection, at NewConn, on a Server, or when a socket is adopted. Every member has a default.
 struct ConnOption {
   /// Sends small packages at once (TCP_NODELAY) instead of waiting for an acknowledgement first.
@@ -45,6 +60,8 @@ struct ConnOption {
   std::chrono::milliseconds Linger{5000};
   /// How many bytes of accepted packages may wait in the outbox before senders wait. At least 1.
   std::size_t OutboxLimit = 256 * 1024;
+  /// What a send does when there is no room.
+  QueuePolicy WhenFull = QueuePolicy::Block;
   /// The longest result of RecvLine and RecvTill in bytes. At least 1.
   std::size_t MaxLineSize = 1024 * 1024;
   /// What it means that a send is done.

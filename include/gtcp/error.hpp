@@ -48,6 +48,22 @@ enum class Errc {
   /// The peer ended the stream without TLS's close_notify, so something may be missing at its end. Fatal. (Inside a
   /// package it is PkgTruncated.)
   TlsTruncated = 13,
+  /// The Server is shutting down: nothing more is received. Fatal for receiving; sends are still delivered.
+  Draining = 14,
+  /// The outbox has no room, and QueuePolicy says not to wait for it. Not fatal, but under QueuePolicy::Close: nothing
+  /// of the package was taken.
+  QueueFull = 15,
+  /// A Server's limit: no package came within ServerOption::FirstPkgTimeout. Fatal.
+  FirstPkgTimeout = 16,
+  /// A Server's limit: not a byte came within ServerOption::IdleTimeout. Fatal.
+  IdleTimeout = 17,
+  /// A Server's limit: a package that had begun was not whole within ServerOption::PkgTimeout. Fatal.
+  PkgTimeout = 18,
+  /// A Server's limit: the peer took not a byte of what waits for it within ServerOption::SendStallTimeout. Fatal.
+  SendStalled = 19,
+  /// A Server's limit: what its connections had received of unfinished packages was ServerOption::MaxReceiveMemory.
+  /// Fatal.
+  ReceiveMemoryFull = 20,
 };
 
 /// Returns the category "gtcp" of all Errc values.
@@ -86,6 +102,13 @@ class error_category final : public std::error_category {
       case Errc::LineTooLong: return "no end of line within the size limit";
       case Errc::NoHandler: return "no connection handler defined";
       case Errc::TlsTruncated: return "TLS connection ended without close_notify";
+      case Errc::Draining: return "server is shutting down";
+      case Errc::QueueFull: return "send queue is full";
+      case Errc::FirstPkgTimeout: return "no package came in time";
+      case Errc::IdleTimeout: return "nothing came for too long";
+      case Errc::PkgTimeout: return "package was not whole in time";
+      case Errc::SendStalled: return "peer took nothing for too long";
+      case Errc::ReceiveMemoryFull: return "receive buffers of the server are full";
     }
     return "unknown gtcp error " + std::to_string(value);
   }
@@ -93,8 +116,15 @@ class error_category final : public std::error_category {
   std::error_condition default_error_condition(int value) const noexcept override {
     switch (static_cast<Errc>(value)) {
       case Errc::Timeout:
-      case Errc::TimeoutPartlySent: return std::errc::timed_out;
-      case Errc::Closed: return std::errc::operation_canceled;
+      case Errc::TimeoutPartlySent:
+      case Errc::FirstPkgTimeout:
+      case Errc::IdleTimeout:
+      case Errc::PkgTimeout:
+      case Errc::SendStalled: return std::errc::timed_out;
+      case Errc::Closed:
+      case Errc::Draining: return std::errc::operation_canceled;
+      case Errc::QueueFull: return std::errc::no_buffer_space;
+      case Errc::ReceiveMemoryFull: return std::errc::not_enough_memory;
       case Errc::PkgTooLarge:
       case Errc::DataTooLong:
       case Errc::LineTooLong: return std::errc::message_size;
@@ -141,7 +171,13 @@ inline bool IsFatal(const std::error_code& ec) noexcept {
       case Errc::Closed:
       case Errc::PkgTooLarge:
       case Errc::PkgTruncated:
-      case Errc::TlsTruncated: return true;
+      case Errc::TlsTruncated:
+      case Errc::Draining:
+      case Errc::FirstPkgTimeout:
+      case Errc::IdleTimeout:
+      case Errc::PkgTimeout:
+      case Errc::SendStalled:
+      case Errc::ReceiveMemoryFull: return true;
       default: return false;
     }
   }

@@ -20,6 +20,7 @@
 #include <gtcp/runtime.hpp>
 #include <gtcp/server.hpp>
 #include <gtcp/server_option.hpp>
+#include <gtcp/stats.hpp>
 #include <gtcp/timer.hpp>
 #include <gtcp/tls_option.hpp>
 #include <gtcp/version.hpp>

@@ -10,8 +10,10 @@
 #include <gtcp/detail/server_state.hpp>
 #include <gtcp/error.hpp>
 #include <gtcp/server_option.hpp>
+#include <gtcp/stats.hpp>
 #include <gtcp/tls_option.hpp>
 
+#include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/this_coro.hpp>
@@ -171,6 +173,42 @@ class Server {
     report("CloseAndWait", error, {}, on_error);
     return delivered && !error;
   }
+
+  /// Ends serving without losing what is under way: stops listening, and wakes receives that wait between packages with
+  /// Errc::Draining, at once; of a package that has begun the rest is still received. Sends go on, and what handlers
+  /// sent is delivered when they return. What is not done after `grace` is reset. Returns when all is done, and says
+  /// how many connections were drained and how many cut off. May be called any number of times, from any thread.
+  ///
+  /// On an io thread, and in the server's own handlers, where waiting could not end, it returns at once and goes on in
+  /// the background. Coroutines on an executor of the user's are not known as handlers here: call AsyncShutdown there.
+  ///
+  /// Errors: the system's when there is no thread to go on in the background.
+  /// Source: ours.
+  ShutdownResult Shutdown(Timeout grace) const { return state()->shutdown(detail::deadline_after(grace)); }
+
+  /// Does what Shutdown does, without blocking. Completion: void(std::error_code, ShutdownResult).
+  ///
+  /// Cancellation: none; `grace` is its limit.
+  template <detail::completion_token Token>
+  auto AsyncShutdown(Timeout grace, Token&& token) const {
+    return asio::async_initiate<Token, void(std::error_code, ShutdownResult)>(
+        [](auto handler, std::shared_ptr<detail::server_state> server, Timeout limit) {
+          using handler_type = decltype(handler);
+          asio::any_io_executor executor = Runtime::Default().get_executor();
+          auto pending = std::make_shared<detail::pending_handler<handler_type>>(std::move(handler), executor);
+          std::thread([pending, server, until = detail::deadline_after(limit)] {
+            detail::block_signals();
+            const ShutdownResult result = server->shutdown(until);
+            std::move(*pending).complete(false, std::error_code(), result);
+          }).detach();
+        },
+        token, state(), grace);
+  }
+
+  // ---- Observing
+
+  /// Returns what the server and its connections have done so far. FormatPrometheus writes it as text.
+  ServerStats Stats() const { return state_->stats(); }
 
   // ---- Settings
 

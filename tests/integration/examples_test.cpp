@@ -9,8 +9,10 @@
 
 #include <gtest/gtest.h>
 
+#include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -222,6 +224,24 @@ TEST(ExampleEcho, GivesArgumentsAndLinesBack) {
   lines.CloseInput();
   EXPECT_EQ(lines.Wait(), 0);
   EXPECT_EQ(server->Wait(), 0);
+}
+
+// ---- a public server
+
+TEST(ExamplePublicServer, EndsOnASignalAndLosesNothing) {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    ServerProcess server("public_server");
+    const gtcp::Conn conn = gtcp::NewConn(server.Address());
+    EXPECT_EQ(conn.SendRecvPkgWithTimeout("hello", gtcp_test::ceiling), "hello");
+    ::kill(server->Pid(), signal);
+    std::error_code error;
+    conn.RecvPkgWithTimeout(gtcp_test::ceiling, error);
+    EXPECT_EQ(error, asio::error::eof);
+    EXPECT_LINE(server->ReadLine(), "drained 1, cut off 0");
+    const std::vector<std::string> lines = server->ReadLines();
+    EXPECT_NE(std::find(lines.begin(), lines.end(), "gtcp_packages_in_total 1"), lines.end());
+    EXPECT_EQ(server->Wait(), 0);
+  }
 }
 
 // ---- chat

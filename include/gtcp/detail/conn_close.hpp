@@ -17,7 +17,7 @@
 
 namespace gtcp::detail {
 
-inline void conn_state::close(bool hard) noexcept {
+inline void conn_state::close(bool hard, std::error_code reason) noexcept {
   if (born_ != fork_generation()) {
     // The parent's connection: nothing of it is ours but the descriptor, and its mutexes may be locked for ever.
     if (descriptor_ != invalid_native_socket) close_socket(std::exchange(descriptor_, invalid_native_socket), false);
@@ -38,7 +38,7 @@ inline void conn_state::close(bool hard) noexcept {
       close_if_possible();
       return;
     }
-    timers = mark_closed(hard, failure);
+    timers = mark_closed(hard, failure ? failure : reason);
 
     receiver* next = nullptr;
     for (receiver* entry = receivers_; entry != nullptr; entry = next) {
@@ -77,14 +77,40 @@ inline void conn_state::close(bool hard) noexcept {
   go_on_closing(hard, has_lane);
 }
 
-inline std::vector<TimerEntry> conn_state::mark_closed(bool hard, std::error_code failure) noexcept {
+inline std::vector<TimerEntry> conn_state::mark_closed(bool hard, std::error_code reason) noexcept {
   closed_.store(true, std::memory_order_release);
   closing_begins_ = true;
   hard_ = hard;
-  if (!close_reason_) close_reason_ = failure ? failure : make_error_code(Errc::Closed);
+  if (!close_reason_) close_reason_ = reason;
   local_address_ = socket_address_text(descriptor_, false);
   linger_end_ = deadline_after(linger_);
   return std::move(timers_);
+}
+
+inline clock::time_point conn_state::look(clock::time_point now) noexcept {
+  const clock::time_point stalled_since = outbox_.stalled_since();
+  std::error_code over;
+  clock::time_point next = no_deadline;
+  {
+    const std::lock_guard lock(mutex_);
+    if (closed()) return no_deadline;
+    next = limits_->look(now, stalled_since, over);
+  }
+  if (!over) return next;
+  close(over != Errc::IdleTimeout, over);
+  return no_deadline;
+}
+
+inline void conn_state::drain() {
+  draining_.store(true, std::memory_order_relaxed);
+  const std::lock_guard lock(mutex_);
+  for (receiver* entry = receivers_; entry != nullptr; entry = entry->next_) {
+    async_receiver* const op = entry->asynchronous();
+    if (op == nullptr)
+      entry->deadline_changed();
+    else if (op->stage_ == async_receiver::stage::waiting && op->holds_lane_)
+      op->wait_signal_.emit(asio::cancellation_type::all);
+  }
 }
 
 inline void conn_state::go_on_closing(bool hard, bool has_lane) noexcept {

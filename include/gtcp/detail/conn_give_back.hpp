@@ -19,7 +19,7 @@ inline bool conn_state::give_back() noexcept {
     // Looked at again: a send may have begun meanwhile. From here on none does, but for one that is in the outbox.
     as_new = replaceable() && receivers_ == nullptr;
     if (as_new) {
-      timers = mark_closed(false, {});
+      timers = mark_closed(false, Errc::Closed);
       watch_.release();
       ++watch_number_;
     }

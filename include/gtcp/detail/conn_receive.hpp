@@ -97,7 +97,12 @@ inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, 
       if (IsFatal(error)) note_end(error);
       return progress::done;
     }
-    if (drained_ && !try_once) {
+    if (limits_ != nullptr && !limits_->hold(input_.size())) {
+      close(true, Errc::ReceiveMemoryFull);
+      error = Errc::Closed;
+      return progress::done;
+    }
+    if (drained_ && !try_once && !draining_.load(std::memory_order_relaxed)) {
       drained_ = false;
       wait_for = wait_direction::read;
       return progress::must_wait;
@@ -108,6 +113,7 @@ inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, 
     const io_result got = transport_->read_some(input_.prepare(room));
     input_.commit(got.size);
     drained_ = got.drained;
+    if (got.size != 0) bytes_in_.store(bytes_in_.load(std::memory_order_relaxed) + got.size, std::memory_order_relaxed);
     if (is_transient(got.error)) {
       error = got.error;
       return progress::done;
@@ -120,10 +126,19 @@ inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, 
     if (got.wait_for != wait_direction::none) {
       drained_ = false;
       if (input_.empty()) input_.release();
+      if (ends_here(self.goal)) {
+        error = Errc::Draining;
+        note_end(error);
+        return progress::done;
+      }
       wait_for = got.wait_for;
       return progress::must_wait;
     }
   }
+}
+
+inline bool conn_state::ends_here(const recv_goal& goal) const noexcept {
+  return draining_.load(std::memory_order_relaxed) && input_.empty() && !goal.is_handshake();
 }
 
 inline conn_state::progress conn_state::try_handshake(std::error_code& error, wait_direction& wait_for) {
@@ -155,6 +170,12 @@ inline bool conn_state::pumps(async_receiver& op, const recv_verdict& verdict) {
 
 inline void conn_state::consume(const recv_verdict& verdict) noexcept {
   input_.consume(verdict.skip + verdict.size + verdict.drop);
+  // Only a package has something before its payload.
+  if (verdict.skip != 0) pkgs_in_.store(pkgs_in_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  if (limits_ != nullptr) {
+    limits_->note_take();
+    limits_->hold(0);
+  }
   if (input_.empty() && drained_) input_.release();
   if (lease_ != nullptr) lease_->note_receive();
 }
@@ -217,18 +238,31 @@ inline std::error_code conn_state::receive_as_holder(thread_receiver& self, std:
       const std::lock_guard lock(mutex_);
       if (self.stop) return self.stop;
       if (closed()) return Errc::Closed;
+      if (ends_here(self.goal)) continue;
       self.waker = &waker::of_this_thread();
       list(self);
+      begin_wait(self.goal);
     }
     wait_descriptor(descriptor_, wait_for, *self.waker, until);
     {
       const std::lock_guard lock(mutex_);
       unlist(self);
+      end_wait();
       self.waker = nullptr;
       until = may_end_quietly ? until : self.limit.resolve(recv_deadline_);
     }
     if (until != no_deadline && clock::now() >= until) (may_end_quietly ? quiet : last_try) = true;
   }
+}
+
+inline void conn_state::begin_wait(const recv_goal& goal) noexcept {
+  if (limits_ == nullptr) return;
+  const bool in_pkg = goal.is_package() && !input_.empty();
+  limits_->begin_wait(clock::now(), bytes_in_.load(std::memory_order_relaxed), in_pkg);
+}
+
+inline void conn_state::end_wait() noexcept {
+  if (limits_ != nullptr) limits_->end_wait(clock::now());
 }
 
 inline bool conn_state::receive_busily(thread_receiver& self, clock::time_point until, std::string& into,
@@ -265,6 +299,7 @@ inline lane_waiter* conn_state::advance(async_receiver& op, std::error_code stop
         if (stop == Errc::Timeout && !std::exchange(op.last_try_, true)) continue;
         return finish(op, stop, may_dispatch);
       }
+      if (step == progress::must_wait && ends_here(op.goal)) continue;
       list(op);
       arm_timer(op, until);
       if (step == progress::must_pause) {
@@ -274,6 +309,7 @@ inline lane_waiter* conn_state::advance(async_receiver& op, std::error_code stop
       } else if (step == progress::must_yield || tries_again(op, wait_for)) {
         await_turn_of(op);
       } else {
+        begin_wait(op.goal);
         await_readable(op, wait_for);
       }
       return nullptr;
@@ -356,6 +392,7 @@ inline void conn_state::on_wait_over(async_receiver& op) {
   {
     std::unique_lock lock(mutex_);
     op.stage_ = async_receiver::stage::stepping;
+    end_wait();
     stop = op.stop;
     if (!op.holds_lane_) {
       // Close took the lane from it, or it has paused before its next try.

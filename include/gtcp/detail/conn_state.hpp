@@ -16,9 +16,11 @@
 #include <gtcp/detail/asio_compat.hpp>
 #include <gtcp/detail/byte_buffer.hpp>
 #include <gtcp/detail/conn_lease.hpp>
+#include <gtcp/detail/conn_ledger.hpp>
 #include <gtcp/detail/exit_drain.hpp>
 #include <gtcp/detail/lane.hpp>
 #include <gtcp/detail/outbox.hpp>
+#include <gtcp/detail/peer_limits.hpp>
 #include <gtcp/detail/rearm_gate.hpp>
 #include <gtcp/detail/receiver.hpp>
 #include <gtcp/detail/recv_goal.hpp>
@@ -26,6 +28,7 @@
 #include <gtcp/detail/transport.hpp>
 #include <gtcp/detail/watch.hpp>
 #include <gtcp/runtime.hpp>
+#include <gtcp/stats.hpp>
 #include <gtcp/timer.hpp>
 
 #include <asio/any_io_executor.hpp>
@@ -70,13 +73,13 @@ class close_waiter {
   close_waiter* next_ = nullptr;
 };
 
-class conn_state final : public std::enable_shared_from_this<conn_state>, private outbox_host {
+class conn_state final : public std::enable_shared_from_this<conn_state>, private outbox_host, private ledger_entry {
  public:
   /// Takes the descriptor over, which is fit for a connection (prepare_socket). The option was checked.
   conn_state(native_socket descriptor, const ConnOption& option, std::unique_ptr<transport> layer = nullptr)
       : descriptor_(descriptor),
         transport_(layer != nullptr ? std::move(layer) : std::make_unique<plain_transport>(descriptor)),
-        outbox_(*transport_, descriptor, *this, option.OutboxLimit),
+        outbox_(*transport_, descriptor, *this, option.OutboxLimit, option.WhenFull),
         linger_(option.Linger),
         max_line_size_(option.MaxLineSize),
         busy_wait_(option.BusyWait),
@@ -91,6 +94,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   }
 
   ~conn_state() {
+    if (ledger_ != nullptr) ledger_->remove(*this);
     watch_.release();
     if (descriptor_ != invalid_native_socket) close_socket(descriptor_, false);
   }
@@ -102,6 +106,31 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   void lend(std::unique_ptr<conn_lease> lease) noexcept {
     lease_ = std::move(lease);
     is_simple_ = false;
+  }
+
+  /// Makes it a connection that a server serves. Before the connection is shared. `limits` may be nullptr.
+  void serve(std::shared_ptr<conn_ledger> ledger, std::unique_ptr<peer_limits> limits) {
+    ledger_ = std::move(ledger);
+    ledger_->add(*this);
+    limits_ = std::move(limits);
+  }
+
+  /// Closes the connection if its peer has reached a limit. Returns when to look again; no_deadline: never.
+  clock::time_point look(clock::time_point now) noexcept;
+
+  /// Receives nothing more than the package that has begun, or is there; then receives fail with Errc::Draining.
+  void drain();
+
+  ConnStats counted() const override {
+    const outbox::counts out = outbox_.counted();
+    ConnStats stats;
+    stats.PkgsIn = pkgs_in_.load(std::memory_order_relaxed);
+    stats.PkgsOut = out.pkgs;
+    stats.PkgsDropped = out.dropped_pkgs;
+    stats.BytesIn = bytes_in_.load(std::memory_order_relaxed);
+    stats.BytesOut = out.bytes;
+    stats.OutboxBytes = out.pending;
+    return stats;
   }
 
   std::uint64_t id() const noexcept { return id_; }
@@ -218,7 +247,8 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     record.payload = payload;
     const gathering how = gathers();
     record.direct = mode() == SendMode::Direct && how != gathering::by_dispatch;
-    const bool can_wait = may_wait && how != gathering::by_dispatch && !on_runtime_thread();
+    const bool must_not_wait = how == gathering::by_dispatch || on_runtime_thread();
+    const bool can_wait = may_wait && (outbox_.never_waits() || !must_not_wait);
     switch (outbox_.send(record, can_wait, &record.self, how)) {
       case send_outcome::refused: return may_wait ? make_error_code(Errc::WouldDeadlock) : asio::error::would_block;
       case send_outcome::waiting:
@@ -300,8 +330,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   // ---- Closing
 
-  /// Closes; `hard`: throws away what is not delivered and resets the connection. Returns at once.
-  void close(bool hard) noexcept;
+  /// Closes; `hard`: throws away what is not delivered and resets the connection. Returns at once. `reason` is what
+  /// close_reason() says, if nothing has failed before.
+  void close(bool hard, std::error_code reason = Errc::Closed) noexcept;
 
   /// Closes. A lent connection that is as new, and that nobody waits on, goes back to its pool instead; for all its
   /// handles it is closed then too.
@@ -464,6 +495,13 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   std::error_code queue_for_lane(thread_receiver& self);
 
+  /// Whether a receive that would wait ends instead, since the server shuts down and nothing has begun.
+  bool ends_here(const recv_goal& goal) const noexcept;
+
+  /// Under the mutex: the lane's holder waits for input, and does not any more.
+  void begin_wait(const recv_goal& goal) noexcept;
+  void end_wait() noexcept;
+
   std::error_code receive_as_holder(thread_receiver& self, std::string& into, bool may_wait);
 
   /// Looks for input again and again, for a while. Returns whether it came to an end, with what or with `error`.
@@ -580,6 +618,8 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     }
   };
 
+  void on_overflow() noexcept override { close(true, Errc::QueueFull); }
+
   bool input_came() noexcept override { return input_came_.exchange(false, std::memory_order_relaxed); }
 
   void release_hold_if_drained() {
@@ -598,9 +638,8 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// The steps of close() that are taken under no lock.
   void go_on_closing(bool hard, bool has_lane) noexcept;
 
-  /// Under the mutex: no operation begins any more. `failure`: what ended the stream, if anything did. Returns the
-  /// timers to close.
-  std::vector<TimerEntry> mark_closed(bool hard, std::error_code failure) noexcept;
+  /// Under the mutex: no operation begins any more. `reason`: what ended the stream. Returns the timers to close.
+  std::vector<TimerEntry> mark_closed(bool hard, std::error_code reason) noexcept;
 
   bool give_back() noexcept;
 
@@ -653,6 +692,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   std::atomic<unsigned> yield_counter_{0};
   std::atomic<const char*> reader_{nullptr};  ///< the mark of who took input, while there is more
   std::atomic<bool> input_came_{false};
+  std::atomic<bool> draining_{false};
+  std::atomic<std::uint64_t> pkgs_in_{0};
+  std::atomic<std::uint64_t> bytes_in_{0};
 
   // The way out.
   outbox outbox_;
@@ -701,6 +743,8 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   close_waiter* close_waiters_ = nullptr;
   exit_hold hold_;
   std::unique_ptr<conn_lease> lease_;
+  std::unique_ptr<peer_limits> limits_;
+  std::shared_ptr<conn_ledger> ledger_;
   closer closer_{*this};
 };
 

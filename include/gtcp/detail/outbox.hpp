@@ -19,6 +19,7 @@
 //  - who reads, before it waits for more input: what it sends while there is more to take is held back, see gathering
 //  - who sends very often: at every 64 KiB, and an io thread after a moment
 
+#include <gtcp/conn_option.hpp>
 #include <gtcp/detail/byte_buffer.hpp>
 #include <gtcp/detail/pkg_writer.hpp>
 #include <gtcp/detail/platform.hpp>
@@ -146,6 +147,8 @@ class outbox_host {
   /// Whether input came, or was waited for, since this was called last.
   virtual bool input_came() noexcept = 0;
   virtual clock::time_point now() const noexcept { return clock::now(); }
+  /// A package was refused that QueuePolicy::Close ends the connection for.
+  virtual void on_overflow() noexcept {}
   /// After outbox::end(): everything is with the system, once.
   virtual void on_outbox_drained() = 0;
   /// After outbox::leave_descriptor(): no thread writes or waits for the descriptor any more.
@@ -197,8 +200,9 @@ class outbox {
   /// How much is held back before it is written all the same.
   static constexpr std::size_t cork_limit = 64 * 1024;
 
-  outbox(transport& sink, native_socket descriptor, outbox_host& host, std::size_t limit)
-      : sink_(&sink), descriptor_(descriptor), host_(host), limit_(limit) {}
+  outbox(transport& sink, native_socket descriptor, outbox_host& host, std::size_t limit,
+         QueuePolicy when_full = QueuePolicy::Block)
+      : sink_(&sink), descriptor_(descriptor), host_(host), limit_(limit), when_full_(when_full) {}
 
   /// Accepts a small package, if that is all there is to do: others are before it, and somebody will write them, or it
   /// is held back with others. False: nothing of it was taken, and send() does what there is to do.
@@ -221,6 +225,7 @@ class outbox {
     if (payload.size() != 0) std::memcpy(to + header.size, payload.data(), payload.size());
     fill_.commit(size);
     accepted_total_ += size;
+    ++pkgs_;
     return true;
   }
 
@@ -233,7 +238,8 @@ class outbox {
       record.done = true;
       return send_outcome::done;
     }
-    const bool borrowed = may_wait && (record.direct || record.payload.size() >= borrow_from);
+    const bool queues = may_wait && !never_waits();
+    const bool borrowed = queues && (record.direct || record.payload.size() >= borrow_from);
     if (!borrowed && queue_.empty()) {
       const bool first = !writing_ && drain_.empty() && fill_.empty() && !sink_holds_;
       if (first && how == gathering::none && is_hot()) how = gathering::by_burst;
@@ -242,9 +248,10 @@ class outbox {
         send_straight(record, lock);
         return send_outcome::done;
       }
-      if (fits(record) || how == gathering::by_dispatch) {
+      if (fits(record) || (how == gathering::by_dispatch && !never_waits())) {
         record.done = true;
         if (accept(record, fill_)) {
+          note_pkg(record);
           if (pending() > limit_) over_limit_.store(true, std::memory_order_relaxed);
           go_on(together, how, lock);
         } else {
@@ -253,9 +260,18 @@ class outbox {
         return send_outcome::done;
       }
     }
-    if (!may_wait) {
+    if (!queues) {
+      const bool overflows = may_wait && never_waits();
+      if (overflows) {
+        record.done = true;
+        if (when_full_ == QueuePolicy::Drop)
+          ++dropped_pkgs_;
+        else
+          record.error = Errc::QueueFull;
+      }
       flush_and_settle(lock);  // what is held back must not keep the room
-      return send_outcome::refused;
+      if (overflows && when_full_ == QueuePolicy::Close) host_.on_overflow();
+      return overflows ? send_outcome::done : send_outcome::refused;
     }
     enqueue(queue_, record, self);
     flush_and_settle(lock);
@@ -320,6 +336,9 @@ class outbox {
     std::unique_lock lock(mutex_);
     return flush(record, self, 0, lock);
   }
+
+  /// Whether no send ever waits for room.
+  bool never_waits() const noexcept { return when_full_ != QueuePolicy::Block; }
 
   /// Whether more was accepted than the limit, as gathering::by_dispatch allows.
   bool is_over_limit() const noexcept { return over_limit_.load(std::memory_order_relaxed); }
@@ -472,6 +491,23 @@ class outbox {
     return pending() + (sink_holds_ ? 1 : 0);
   }
 
+  struct counts {
+    std::uint64_t pkgs = 0;  ///< accepted
+    std::uint64_t dropped_pkgs = 0;
+    std::uint64_t bytes = 0;  ///< with the system
+    std::size_t pending = 0;
+  };
+  counts counted() const {
+    const std::lock_guard lock(mutex_);
+    return {pkgs_, dropped_pkgs_, written_total_, pending()};
+  }
+
+  /// Since when the transport takes not a byte of what waits; no_deadline: it does, or nothing waits.
+  clock::time_point stalled_since() const {
+    const std::lock_guard lock(mutex_);
+    return has_work() && stalled_total_ == written_total_ ? stalled_at_ : no_deadline;
+  }
+
   /// What the transport failed with, if it did.
   std::error_code failure() const {
     const std::lock_guard lock(mutex_);
@@ -531,7 +567,9 @@ class outbox {
     written_at_ = host_.now();
     record.done = true;
     record.written_ = put.size;
+    written_total_ += put.size;
     note_take(put);
+    if (!put.error) note_pkg(record);
     if (put.error) {
       // What may go better at the next try, and took nothing, is this sender's alone.
       if (put.size != 0 || !is_transient(put.error)) fail(put.error);
@@ -708,6 +746,7 @@ class outbox {
       left -= part;
       if (record.written_ == record.size() && !(record.direct && sink_holds_)) {
         queue_.remove(record);
+        note_pkg(record);
         finish(record, {});
       } else if (record.stop_) {
         resolve(record);
@@ -736,6 +775,7 @@ class outbox {
     const io_result put = sink_->finish_stream();
     lock.lock();
     writing_ = false;
+    written_at_ = host_.now();
     finished_stream_ = put.error || put.wait_for == wait_direction::none;
     if (!finished_stream_) wait_for(put.wait_for);
     return false;
@@ -758,6 +798,7 @@ class outbox {
 
   /// Who waits for the transport in another direction has to begin anew.
   void wait_for(wait_direction direction) {
+    if (std::exchange(stalled_total_, written_total_) != written_total_) stalled_at_ = written_at_;
     if (std::exchange(blocked_for_, direction) == direction) return;
     if (drainer_ == drainer::thread) {
       wake_threads();
@@ -774,6 +815,7 @@ class outbox {
       send_record& record = static_cast<send_record&>(*queue_.first());
       if (record.direct || record.payload.size() >= borrow_from || record.written_ != 0 || !fits(record)) return;
       if (!accept(record, fill_)) return;  // it waits on, and goes out from its sender's memory
+      note_pkg(record);
       queue_.remove(record);
       finish(record, {});
     }
@@ -804,6 +846,7 @@ class outbox {
     if (record.written_ != 0) {
       // Only the front is partly out, and then nothing accepted is before it.
       if (!keep_rest(record)) return;
+      note_pkg(record);
       if (!record.direct)
         result.clear();
       else if (result != Errc::Closed)
@@ -811,6 +854,10 @@ class outbox {
     }
     queue_.remove(record);
     finish(record, result);
+  }
+
+  void note_pkg(const send_record& record) noexcept {
+    if (record.header.size != 0) ++pkgs_;
   }
 
   void finish(outbox_waiter& waiter, std::error_code result) {
@@ -926,6 +973,7 @@ class outbox {
   native_socket descriptor_;
   outbox_host& host_;
   const std::size_t limit_;
+  const QueuePolicy when_full_;
 
   mutable short_mutex mutex_;
   byte_buffer drain_;
@@ -936,6 +984,10 @@ class outbox {
   thread_wait* threads_ = nullptr;
   std::uint64_t accepted_total_ = 0;  ///< bytes that were appended to fill_
   std::uint64_t written_total_ = 0;
+  std::uint64_t pkgs_ = 0;                           ///< that were accepted; bytes without a header are none
+  std::uint64_t dropped_pkgs_ = 0;                   ///< by QueuePolicy::Drop
+  std::uint64_t stalled_total_ = ~std::uint64_t{0};  ///< written_total_ when the transport took no more
+  clock::time_point stalled_at_{};                   ///< when that was first so
   std::atomic<bool> lost_{false};
   std::error_code stop_{};         ///< what further sends fail with
   std::error_code write_error_{};  ///< what the transport failed with

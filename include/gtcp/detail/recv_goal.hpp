@@ -73,6 +73,7 @@ class recv_goal {
   }
 
   bool is_handshake() const noexcept { return kind_ == kind::handshake; }
+  bool is_package() const noexcept { return kind_ == kind::package; }
 
   /// Whether the receive ends when nothing more came for a while.
   bool ends_when_quiet() const noexcept { return kind_ == kind::all; }

@@ -63,7 +63,7 @@ class accept_pacer {
   int failures_ = 0;
 };
 
-inline void report_accept(const server_state& server, const std::error_code& error) {
+inline void report_accept(server_state& server, const std::error_code& error) {
   server.report(Conn(), std::make_exception_ptr(std::system_error(
                             error, "cannot accept connections on \"" + server.listened_address() + "\"")));
 }
@@ -82,6 +82,7 @@ inline void accept_in_thread(server_state& server, server_listener& listener) {
         server.serve(descriptor, listener.is_unix(), {});
         break;
       case server_listener::outcome::failed:
+        server.note_accept_error(error);
         const accept_pacer::verdict verdict = pacer.failed(error);
         if (verdict.is_news) report_accept(server, error);
         if (verdict.pause.count() != 0) listener.pause(clock::now() + verdict.pause);
@@ -205,6 +206,7 @@ inline asio::awaitable<void> accept_on_strand(std::shared_ptr<server_state> serv
     if (outcome == server_listener::outcome::none_waits) {
       loop.arm();
     } else {
+      server->note_accept_error(error);
       const accept_pacer::verdict verdict = pacer.failed(error);
       if (verdict.is_news) report_accept(*server, error);
       if (verdict.pause.count() == 0) continue;

@@ -9,18 +9,23 @@
 // other way round. No user's code runs under either.
 
 #include <gtcp/conn.hpp>
+#include <gtcp/detail/conn_ledger.hpp>
 #include <gtcp/detail/dialer.hpp>
 #include <gtcp/detail/operation.hpp>
+#include <gtcp/detail/peer_limits.hpp>
 #include <gtcp/detail/pkg_pump.hpp>
 #include <gtcp/detail/recv_goal.hpp>
+#include <gtcp/detail/server_gate.hpp>
 #include <gtcp/detail/server_handler.hpp>
 #include <gtcp/detail/server_listener.hpp>
 #include <gtcp/detail/time_limit.hpp>
 #include <gtcp/detail/transport.hpp>
+#include <gtcp/detail/watchdog.hpp>
 #include <gtcp/dial.hpp>
 #include <gtcp/error.hpp>
 #include <gtcp/runtime.hpp>
 #include <gtcp/server_option.hpp>
+#include <gtcp/stats.hpp>
 
 #include <asio/any_io_executor.hpp>
 #include <asio/awaitable.hpp>
@@ -32,6 +37,7 @@
 
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <memory>
@@ -74,15 +80,17 @@ inline const server_state*& server_of_this_thread() noexcept {
 /// A connection with its handler. Made when it was accepted; destroyed, in whichever way, when its handler has ended.
 class server_session {
  public:
+  /// From here on it is the session that leaves the server's gate.
   server_session(std::shared_ptr<server_state> server, server_handler handler,
                  std::shared_ptr<const pkg_handlers> pkg_handlers, Conn conn, std::shared_ptr<const server_layer> layer,
-                 bool waited_for)
+                 const source_address& source, bool waited_for)
       : server_(std::move(server)),
         handler_(std::move(handler)),
         pkg_handlers_(std::move(pkg_handlers)),
         conn_(std::move(conn)),
         state_(state_of(conn_access::state(conn_))),
         layer_(std::move(layer)),
+        source_(source),
         waited_for_(waited_for) {}
   ~server_session();
   server_session(const server_session&) = delete;
@@ -108,6 +116,7 @@ class server_session {
   Conn conn_;
   const std::shared_ptr<conn_state> state_;
   const std::shared_ptr<const server_layer> layer_;
+  const source_address source_;
   const bool waited_for_;  ///< by the server's destructor
 
   // The server's, under its mutex.
@@ -300,20 +309,28 @@ class server_state : public std::enable_shared_from_this<server_state> {
   void serve(native_socket descriptor, bool is_unix, const asio::any_io_executor& executor) {
     descriptor_guard guard(descriptor);
     Conn conn;
+    place entered(*this);
     try {
       server_handler handler;
       std::shared_ptr<const pkg_handlers> pkg_handlers;
       std::shared_ptr<const ServerOption> option;
       std::shared_ptr<const server_layer> layer;
+      std::shared_ptr<receive_memory> memory;
       {
         const std::lock_guard lock(mutex_);
         handler = handler_;
         pkg_handlers = handler_ ? nullptr : pkg_handlers_;
         option = option_;
         layer = layer_;
+        memory = shared_memory();
       }
       const bool pumps = pkg_handlers != nullptr && pkg_handlers->on_pkg;
       if (!handler && !pumps) return;
+      if (const char* const refused = entered.take(*option, descriptor)) {
+        close_socket(guard.release(), true);
+        log(LogLevel::Warning, [refused] { return std::string("connection refused: ") + refused; });
+        return;
+      }
       ConnOption settings = option->Conn;
       if (!settings.Executor) settings.Executor = executor;
       const bool own_threads = !settings.Executor;
@@ -323,9 +340,13 @@ class server_state : public std::enable_shared_from_this<server_state> {
       auto wrapped = layer != nullptr ? layer->wrap(descriptor) : nullptr;
       conn = make_conn(guard.release(), settings, std::move(wrapped));
       const bool waited_for = own_threads || by_thread;
+      watch(conn, *option, std::move(memory));
       auto session = std::make_unique<server_session>(shared_from_this(), std::move(handler), std::move(pkg_handlers),
-                                                      conn, std::move(layer), waited_for);
+                                                      conn, std::move(layer), entered.source(), waited_for);
       if (!enter(*session)) return;
+      entered.release();
+      log(
+          LogLevel::Debug, [&conn] { return "connection from [" + conn.RemoteAddr() + "]"; }, conn.Id());
       if (pumps) {
         server_session::pump(std::move(session));
       } else if (!by_thread) {
@@ -342,7 +363,58 @@ class server_state : public std::enable_shared_from_this<server_state> {
     }
   }
 
+  // ---- Observing
+
+  ServerStats stats() const {
+    ServerStats all;
+    {
+      const std::lock_guard lock(mutex_);
+      all = gate_.stats();
+    }
+    all.Conns = ledger_->sum();
+    return all;
+  }
+
+  /// Calls the log, if there is one, with what `text` makes.
+  template <class Text>
+  void log(LogLevel level, const Text& text, std::uint64_t conn_id = 0) const noexcept {
+    try {
+      const std::shared_ptr<const ServerOption> settings = option();
+      if (settings->Log) settings->Log(level, text(), conn_id);
+    } catch (const std::exception&) {  // a log must not cost a connection
+    }
+  }
+
+  void note_accept_error(const std::error_code& error) {
+    {
+      const std::lock_guard lock(mutex_);
+      gate_.note_accept_error();
+    }
+    log(LogLevel::Warning, [&error] { return "cannot accept: " + error.message(); });
+  }
+
   // ---- Closing
+
+  /// Stops listening and lets connections come to an end: what waits between packages is woken with Errc::Draining.
+  /// What is not done at `until` is cut off.
+  ShutdownResult shutdown(clock::time_point until) {
+    ShutdownResult result;
+    if (inherited()) return result;
+    std::vector<std::shared_ptr<conn_state>> conns = refuse_and_list();
+    std::erase_if(conns, [](const auto& conn) { return conn->detached() || (conn->closed() && conn->delivered()); });
+    stop_listening();
+    log(LogLevel::Info, [&conns] { return "shutting down with " + std::to_string(conns.size()) + " connections"; });
+    for (const std::shared_ptr<conn_state>& conn : conns) conn->drain();
+    if (would_deadlock()) {
+      // The handlers that are waited for may need this very thread.
+      std::thread([self = shared_from_this(), conns, until] {
+        block_signals();
+        static_cast<void>(self->end_draining(conns, until));
+      }).detach();
+      return result;
+    }
+    return end_draining(conns, until);
+  }
 
   /// Stops listening and closes every connection that is being served, but for detached ones. Any number of times, from
   /// any thread.
@@ -352,13 +424,8 @@ class server_state : public std::enable_shared_from_this<server_state> {
       if (listener_ != nullptr) listener_->abandon();
       return;
     }
-    std::shared_ptr<server_listener> listener;
+    stop_listening();
     std::unique_lock lock(mutex_);
-    closed_ = true;
-    listener = std::move(listener_);
-    lock.unlock();
-    if (listener != nullptr) listener->close();
-    lock.lock();
     while (first_ != nullptr && !first_->told_) {
       server_session& session = *first_;
       const std::shared_ptr<conn_state> conn = session.state_;
@@ -401,8 +468,15 @@ class server_state : public std::enable_shared_from_this<server_state> {
   }
 
   /// Tells the error callback; `conn` may be none.
-  void report(const Conn& conn, std::exception_ptr failure) const {
-    const std::shared_ptr<const ServerOption> settings = option();
+  void report(const Conn& conn, std::exception_ptr failure) {
+    std::shared_ptr<const ServerOption> settings;
+    {
+      const std::lock_guard lock(mutex_);
+      settings = option_;
+      gate_.note_exception();
+    }
+    log(
+        LogLevel::Error, [&failure] { return "a handler failed: " + what(failure); }, conn ? conn.Id() : 0);
     try {
       if (settings->ErrorCallback) return settings->ErrorCallback(conn, failure);
     } catch (...) {
@@ -414,21 +488,103 @@ class server_state : public std::enable_shared_from_this<server_state> {
  private:
   friend class server_session;
 
-  static void print(const Conn& conn, const char* what, const std::exception_ptr& failure) noexcept {
-    const auto line = [&](const char* text) {
-      const std::string peer = conn ? "[" + conn.RemoteAddr() + "] " : std::string();
-      std::fprintf(stderr, "gtcp: %s%s%s\n", peer.c_str(), what, text);
-    };
+  static std::string what(const std::exception_ptr& failure) {
     try {
-      try {
-        std::rethrow_exception(failure);
-      } catch (const std::exception& error) {
-        line(error.what());
-      } catch (...) {
-        line("exception of unknown type");
-      }
+      std::rethrow_exception(failure);
+    } catch (const std::exception& error) {
+      return error.what();
+    } catch (...) {
+      return "exception of unknown type";
+    }
+  }
+
+  static void print(const Conn& conn, const char* failed, const std::exception_ptr& failure) noexcept {
+    try {
+      const std::string peer = conn ? "[" + conn.RemoteAddr() + "] " : std::string();
+      std::fprintf(stderr, "gtcp: %s%s%s\n", peer.c_str(), failed, what(failure).c_str());
     } catch (const std::exception&) {  // no memory for the line
     }
+  }
+
+  /// A connection's place at the gate, until a session has it.
+  class place {
+   public:
+    explicit place(server_state& server) : server_(server) {}
+    ~place() {
+      if (!taken_) return;
+      const std::lock_guard lock(server_.mutex_);
+      server_.gate_.turn_away(source_, "error");
+    }
+    place(const place&) = delete;
+    place& operator=(const place&) = delete;
+
+    const char* take(const ServerOption& option, native_socket descriptor) {
+      if (option.MaxConnsPerAddress != 0) source_ = source_address::of(descriptor);
+      const std::lock_guard lock(server_.mutex_);
+      const char* const refused = server_.gate_.enter(option, source_);
+      taken_ = refused == nullptr;
+      return refused;
+    }
+    const source_address& source() const noexcept { return source_; }
+    void release() noexcept { taken_ = false; }
+
+   private:
+    server_state& server_;
+    source_address source_;
+    bool taken_ = false;
+  };
+
+  /// Under the mutex: the memory that connections share from now on, if it has a limit.
+  std::shared_ptr<receive_memory> shared_memory() {
+    const std::size_t max = option_->MaxReceiveMemory;
+    if (max == 0)
+      memory_ = nullptr;
+    else if (memory_ == nullptr || memory_->max != max)
+      memory_ = std::make_shared<receive_memory>(max);
+    return memory_;
+  }
+
+  /// Counts the connection, and has its limits looked after. Before it is shared.
+  void watch(const Conn& conn, const ServerOption& option, std::shared_ptr<receive_memory> memory) {
+    const std::shared_ptr<conn_state> state = state_of(conn_access::state(conn));
+    const peer_limits::times times{option.FirstPkgTimeout, option.IdleTimeout, option.PkgTimeout,
+                                   option.SendStallTimeout};
+    std::unique_ptr<peer_limits> limits;
+    if (times.any() || memory != nullptr) limits = std::make_unique<peer_limits>(times, std::move(memory));
+    state->serve(ledger_, std::move(limits));
+    if (times.any()) watchdog_->watch(state, times.first_look());
+  }
+
+  void stop_listening() noexcept {
+    std::shared_ptr<server_listener> listener;
+    {
+      const std::lock_guard lock(mutex_);
+      closed_ = true;
+      listener = std::move(listener_);
+    }
+    if (listener != nullptr) listener->close();
+  }
+
+  /// Waits for the connections that drain, and cuts off those that are not done in time.
+  ShutdownResult end_draining(const std::vector<std::shared_ptr<conn_state>>& conns, clock::time_point until) {
+    ShutdownResult result;
+    result.Complete = true;
+    wait_sessions(until);
+    for (const std::shared_ptr<conn_state>& conn : conns) {
+      if (conn->detached()) continue;  // meanwhile
+      std::error_code error;
+      if (conn->closed() && conn->wait_closed(time_limit::at(until), error) && !error) {
+        ++result.Drained;
+      } else {
+        conn->close(true, Errc::Draining);
+        ++result.Cut;
+      }
+    }
+    log(LogLevel::Info, [&result] {
+      return "shut down: " + std::to_string(result.Drained) + " connections drained, " + std::to_string(result.Cut) +
+             " cut off";
+    });
+    return result;
   }
 
   /// Whether this is a child's copy of a server that its parent runs.
@@ -461,7 +617,16 @@ class server_state : public std::enable_shared_from_this<server_state> {
 
   /// From here on nobody finds it any more.
   void leave(server_session& session, bool is_leaving) noexcept {
+    const std::error_code reason = session.state_->close_reason();
+    log(
+        LogLevel::Debug,
+        [&] { return "connection from [" + session.state_->remote_address() + "] ended: " + reason_name(reason); },
+        session.state_->id());
     const std::lock_guard lock(mutex_);
+    try {
+      gate_.leave(session.source_, reason);
+    } catch (const std::bad_alloc&) {  // for the name of the reason; all else is done before
+    }
     unlink(session);
     if (listener_ != nullptr) listener_->end_pause();
     if (!is_leaving) return;
@@ -533,6 +698,11 @@ class server_state : public std::enable_shared_from_this<server_state> {
   std::size_t waited_for_ = 0;
   std::condition_variable ended_;
   std::vector<std::weak_ptr<conn_state>> leaving_;  ///< connections whose handler has ended, which may still deliver
+
+  server_gate gate_;
+  std::shared_ptr<receive_memory> memory_;
+  const std::shared_ptr<conn_ledger> ledger_ = std::make_shared<conn_ledger>();
+  const std::shared_ptr<watchdog> watchdog_ = std::make_shared<watchdog>();
 };
 
 inline server_session::~server_session() {
@@ -663,7 +833,7 @@ inline void server_session::report(std::exception_ptr failure) const {
     const std::error_code& code = error.code();
     const bool is_end = code == asio::error::eof || code == Errc::Closed || code == asio::error::connection_reset ||
                         code == asio::error::connection_aborted || code == asio::error::broken_pipe ||
-                        code == Errc::TlsTruncated;
+                        code == Errc::TlsTruncated || code == Errc::Draining;
     if (is_end && (conn_.IsClosed() || conn_.CloseReason())) return;
   } catch (...) {
   }
