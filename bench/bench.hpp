@@ -107,6 +107,9 @@ outcome measure_pipeline(const shape& how, const peer& server, const std::functi
 /// makes sends some packages each time.
 outcome measure_blast(const shape& how, const std::function<send_one(std::uint64_t sender)>& make);
 
+/// New connections, small packages and large ones over TLS, for each second.
+outcome measure_tls(const shape& how, const peer& server);
+
 /// A value that a share of the samples does not exceed.
 double quantile(std::vector<double>& samples, double share);
 
@@ -138,6 +141,7 @@ void add_asio(std::vector<contestant>& to);
 void add_gtcp(std::vector<contestant>& to);
 void add_zmq(std::vector<contestant>& to);
 void add_nng(std::vector<contestant>& to);
+void add_tls(std::vector<contestant>& to);
 void add_goframe(std::vector<contestant>& to, const std::string& program);
 
 }  // namespace bench

@@ -3,10 +3,10 @@
 // gtcp as its documentation says to use it, in each kind of handler.
 
 #include <gtcp/dial.hpp>
-#include <gtcp/server.hpp>
 
 #include "bench.hpp"
 #include "content.hpp"
+#include "gtcp_server.hpp"
 
 #include <asio/co_spawn.hpp>
 #include <asio/io_context.hpp>
@@ -23,46 +23,7 @@ namespace {
 
 constexpr std::size_t packages_each_call = 64;  // so that the loop around them costs nothing
 
-gtcp::ConnOption option_for(const shape& how) { return {.Pkg = {.HeaderSize = static_cast<int>(how.header)}}; }
-
 std::string address_of(const peer& server) { return "127.0.0.1:" + std::to_string(server.port); }
-
-template <class Option>
-void set_busy_wait(Option& option, std::chrono::microseconds time) {
-  if constexpr (requires { option.BusyWait; }) option.BusyWait = time;
-}
-
-/// One io thread, as the limit has one thread.
-template <class SetUp>
-server_role serve(SetUp set_up, std::chrono::microseconds busy_wait = {}) {
-  return [=](const shape& how, const ready& tell) {
-    gtcp::Runtime::Default().SetThreads(1);
-    gtcp::ServerOption option{.Conn = option_for(how)};
-    set_busy_wait(option.Conn, busy_wait);
-    option.ErrorCallback = [](const gtcp::Conn&, std::exception_ptr) {};  // clients that reset are no news
-    gtcp::Server server("127.0.0.1:0", nullptr, option);
-    set_up(server);
-    server.Listen();
-    tell(static_cast<unsigned>(server.GetListenedPort()));
-    server.Run();
-  };
-}
-
-void answer(gtcp::Conn conn) {
-  std::string package;
-  for (;;) {
-    conn.RecvPkg(package);
-    conn.SendPkg(package);
-  }
-}
-
-asio::awaitable<void> answer_in_coroutine(gtcp::Conn conn) {
-  std::string package;
-  for (;;) {
-    co_await conn.AsyncRecvPkg(package);
-    co_await conn.AsyncSendPkg(package);
-  }
-}
 
 asio::awaitable<void> answer_with_owned_strings(gtcp::Conn conn) {
   for (;;) {
@@ -79,7 +40,7 @@ server_role handle(Handler handler, std::chrono::microseconds busy_wait = {}) {
 client_role ping(std::chrono::microseconds busy_wait = {}) {
   return [busy_wait](const shape& how, const peer& server) {
     gtcp::ConnOption option = option_for(how);
-    set_busy_wait(option, busy_wait);
+    option.BusyWait = busy_wait;
     const gtcp::Conn conn = gtcp::NewConn(address_of(server), option);
     std::string package(how.payload, '\0');
     std::string reply;
@@ -152,28 +113,6 @@ client_role blast(gtcp::SendMode mode) {
   };
 }
 
-template <class Server>
-void add_package_handler(std::vector<contestant>& to) {
-  if constexpr (requires(Server server) { server.SetPkgHandler([](gtcp::Conn&, std::string_view) {}); }) {
-    to.push_back({.name = "gtcp, package handler",
-                  .echo = serve([](Server& server) {
-                    server.SetPkgHandler([](gtcp::Conn& conn, std::string_view package) { conn.SendPkg(package); });
-                  }),
-                  .ping = ping(),
-                  .max_connections = 10'000});
-  }
-}
-
-template <class Option>
-void add_busy_wait(std::vector<contestant>& to) {
-  if constexpr (requires(Option option) { option.BusyWait; }) {
-    constexpr std::chrono::microseconds busy_wait(50);
-    to.push_back({.name = "gtcp, blocking handler, busy-wait of 50 us",
-                  .echo = handle(answer, busy_wait),
-                  .ping = ping(busy_wait)});
-  }
-}
-
 }  // namespace
 
 void add_gtcp(std::vector<contestant>& to) {
@@ -189,8 +128,16 @@ void add_gtcp(std::vector<contestant>& to) {
   to.push_back({.name = "gtcp, coroutine handler with owned strings",
                 .echo = handle(answer_with_owned_strings),
                 .max_connections = 1});
-  add_package_handler<gtcp::Server>(to);
-  add_busy_wait<gtcp::ConnOption>(to);
+  to.push_back({.name = "gtcp, package handler",
+                .echo = serve([](gtcp::Server& server) {
+                  server.SetPkgHandler([](gtcp::Conn& conn, std::string_view package) { conn.SendPkg(package); });
+                }),
+                .ping = ping(),
+                .max_connections = 10'000});
+  constexpr std::chrono::microseconds busy_wait(50);
+  to.push_back({.name = "gtcp, blocking handler, busy-wait of 50 us",
+                .echo = handle(answer, busy_wait),
+                .ping = ping(busy_wait)});
   to.push_back({.name = "gtcp, SendMode::Direct", .blast = blast(gtcp::SendMode::Direct)});
 }
 

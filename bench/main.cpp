@@ -109,6 +109,9 @@ int main(int argc, char** argv) {
 #endif
   if (!chosen.named["--goframe"].empty()) bench::add_goframe(contestants, chosen.named["--goframe"]);
   bench::add_gtcp(contestants);
+#ifdef GTCP_BENCH_TLS
+  bench::add_tls(contestants);
+#endif
 
   std::vector<bench::workload> all = bench::make_workloads(contestants, chosen.smoke);
   for (const std::string& id : chosen.workloads) {

@@ -4,7 +4,7 @@
 # sh bench/run.sh [--quick | --smoke] [--only text] [workloads...]
 #
 # Installs what is missing, builds with -O3, and measures gtcp beside what else could be used, all of them in turn in
-# every round. Without names of workloads (W1, W2, ...) all of them, and timer_bench. Writes the tables of
+# every round. Without names of workloads (W1, W2, ...) all of them, and the micro-benchmarks. Writes the tables of
 # docs/performance.md, the charts beside it, and the raw numbers to bench/results.
 #   --quick   3 rounds of half a second instead of 5 of two
 #   --smoke   one very short round, which writes nothing: does it all still work?
@@ -71,10 +71,12 @@ echo "== Run: gtcp_bench"
 "$bin/gtcp_bench" "$@" $workloads
 
 if [ -z "$workloads$only" ]; then
-  echo "== Run: timer_bench"
+  echo "== Run: micro, timer_bench"
   if [ -n "$smoke" ]; then
+    "$bin/micro" --benchmark_min_time=0.001
     "$bin/timer_bench" 1000
   else
+    "$bin/micro" --benchmark_out=bench/results/micro.json --benchmark_out_format=json
     "$bin/timer_bench" | tee bench/results/timer.txt
   fi
 fi

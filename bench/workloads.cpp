@@ -234,6 +234,19 @@ std::vector<workload> make_workloads(const std::vector<contestant>& all, bool sm
                                  {.connections = smoke ? 5u : 100u}});
   add_echo(w9, all, measure_beside_blast);
 
+#ifdef GTCP_BENCH_TLS
+  workload& w10 = made.emplace_back(
+      workload{"W10",
+               "TLS: new connections; 64 B, 128 in flight; 65,535 B, 16 in flight",
+               {{"connections", "1/s", true}, {"64 B packages", "1/s", true}, {"65,535 B packages", "1/s", true}}});
+  for (const contestant& one : all) {
+    if (!one.tls_echo) continue;
+    w10.entries.push_back({one.name, [one](const shape& how, outcome& result) {
+                             return run_pair(how, one.tls_echo, measure_tls, result);
+                           }});
+  }
+#endif
+
   std::vector<metric> growth;
   for (std::size_t n = 1; n <= crowd; n *= 10) growth.push_back({std::to_string(n), "us"});
   growth.push_back({"growth", ""});
