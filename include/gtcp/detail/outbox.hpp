@@ -13,6 +13,9 @@
 // A package of which a byte is out always goes out whole and before any other: when its sender gives up waiting, the
 // rest is copied to the drain buffer first.
 //
+// Threads whose packages have to be with the system write them themselves, see wait_for_claim: to wake a thread for
+// each of its packages costs more than writing it.
+//
 // There is one way to write what was accepted, flush_round. What differs is who calls it:
 //
 //  - the sender, when nothing is before its package: a request or a reply goes straight out
@@ -43,6 +46,8 @@
 #include <utility>
 
 namespace gtcp::detail {
+
+class thread_wait;
 
 /// One that waits for the outbox: a package with a sender, or a flush. Owned by the sender; the outbox only links it.
 class outbox_waiter {
@@ -84,6 +89,12 @@ class outbox_list {
     (waiter.previous_ != nullptr ? waiter.previous_->next_ : first_) = &waiter;
   }
 
+  void push_front(outbox_waiter& waiter) noexcept {
+    waiter.previous_ = nullptr;
+    waiter.next_ = std::exchange(first_, &waiter);
+    (waiter.next_ != nullptr ? waiter.next_->previous_ : last_) = &waiter;
+  }
+
   void remove(outbox_waiter& waiter) noexcept {
     (waiter.previous_ != nullptr ? waiter.previous_->next_ : first_) = waiter.next_;
     (waiter.next_ != nullptr ? waiter.next_->previous_ : last_) = waiter.previous_;
@@ -109,9 +120,15 @@ class send_record : public outbox_waiter {
 
  private:
   friend class outbox;
+
+  /// How it waits until nobody else writes: not at all, its thread asleep, told to wake up, or awake.
+  enum class claim : unsigned char { none, asleep, called, awake };
+
   std::size_t written_ = 0;
   std::error_code stop_{};  ///< its sender gave up while a write of it was under way
   bool in_flight_ = false;  ///< part of the write that is under way
+  claim claim_ = claim::none;
+  thread_wait* thread_ = nullptr;  ///< of claim_
 };
 
 /// Done when everything that was accepted before it is with the system.
@@ -214,7 +231,7 @@ class outbox {
     const bool held = is_let_go && fill_.size() + size < cork_limit;
     const bool somebody_writes = held || writing_ || (is_drained() && !is_enough(size));
     const bool fits = pending() < limit_ && size <= limit_ - pending();
-    if (!somebody_writes || !fits || stop_ || !queue_.empty()) return false;
+    if (!somebody_writes || !fits || stop_ || !queue_.empty() || claimed_ != nullptr) return false;
     char* to = nullptr;
     try {
       to = static_cast<char*>(fill_.prepare(size).data());
@@ -240,14 +257,21 @@ class outbox {
     }
     const bool queues = may_wait && !never_waits();
     const bool borrowed = queues && (record.direct || record.payload.size() >= borrow_from);
-    if (!borrowed && queue_.empty()) {
-      const bool first = !writing_ && drain_.empty() && fill_.empty() && !sink_holds_;
+    if (borrowed && self != nullptr && nothing_before()) {
+      if (!writing_ && may_pass()) return send_straight(record, self, lock);
+      if (record.direct) {
+        record.claim_ = claim::asleep;
+        record.thread_ = self;
+        claims_.push_back(record);
+        add(*self);
+        return send_outcome::waiting;
+      }
+    }
+    if (!borrowed && queue_.empty() && claimed_ == nullptr) {
+      const bool first = !writing_ && nothing_before();
       if (first && how == gathering::none && is_hot()) how = gathering::by_burst;
       const bool together = (how != gathering::none || corks_ != 0) && record.size() < cork_limit;
-      if (first && !together) {
-        send_straight(record, lock);
-        return send_outcome::done;
-      }
+      if (first && !together) return send_straight(record, nullptr, lock);
       if (fits(record) || (how == gathering::by_dispatch && !never_waits())) {
         record.done = true;
         if (accept(record, fill_)) {
@@ -283,6 +307,7 @@ class outbox {
   template <class Deadline>
   void wait(outbox_waiter& waiter, thread_wait& self, const Deadline& deadline) {
     std::unique_lock lock(mutex_);
+    if (!waiter.is_flush_) wait_for_claim(static_cast<send_record&>(waiter), self, deadline, lock);
     while (!waiter.done) {
       const clock::time_point until = deadline();
       if (until != no_deadline && clock::now() >= until) {
@@ -403,6 +428,7 @@ class outbox {
     if (!stop_ || !waiting_too) stop_ = reason;
     corks_ = 0;
     gathers_ = in_burst_ = false;
+    queue_claims();
     if (!waiting_too) {
       closed_ = true;
       for (outbox_waiter* waiter = queue_.first(); waiter != nullptr;) {
@@ -554,28 +580,34 @@ class outbox {
     if (self != nullptr) add(*self);
   }
 
-  /// Writes a record that nothing is before. Others may append to fill_ meanwhile, behind it.
-  void send_straight(send_record& record, std::unique_lock<short_mutex>& lock) {
-    writing_ = true;
-    lock.unlock();
+  bool nothing_before() const noexcept { return drain_.empty() && fill_.empty() && queue_.empty() && !sink_holds_; }
+
+  /// Writes a record that nothing is before. The thread `self` waits for what the system does not take, and others come
+  /// behind it meanwhile; without one the rest is copied.
+  send_outcome send_straight(send_record& record, thread_wait* self, std::unique_lock<short_mutex>& lock) {
     const std::array<asio::const_buffer, 2> parts = {asio::const_buffer(record.header.bytes.data(), record.header.size),
                                                      record.payload};
-    const bool headed = record.header.size != 0;
-    const io_result put = sink_->write_some(std::span(parts).subspan(headed ? 0 : 1));
-    lock.lock();
-    writing_ = false;
-    written_at_ = host_.now();
-    record.done = true;
+    if (self != nullptr) claimed_ = &record;
+    const io_result put = write(std::span(parts).subspan(record.header.size != 0 ? 0 : 1), lock);
+    claimed_ = nullptr;
     record.written_ = put.size;
-    written_total_ += put.size;
-    note_take(put);
+    const bool is_whole = put.size == record.size() && !(record.direct && sink_holds_);
+    if (self != nullptr && !is_whole && !put.error && !dropped_) {
+      wait_for(put.wait_for == wait_direction::none ? wait_direction::write : put.wait_for);
+      queue_.push_front(record);
+      add(*self);
+      if (closed_) give_up(record, stop_);
+      settle(lock);
+      return send_outcome::waiting;
+    }
+    record.done = true;
     if (!put.error) note_pkg(record);
     if (put.error) {
       // What may go better at the next try, and took nothing, is this sender's alone.
       if (put.size != 0 || !is_transient(put.error)) fail(put.error);
       record.error = put.error;
     } else if (dropped_) {
-      if (put.size < record.size()) record.error = stop_;
+      if (!is_whole) record.error = stop_;
     } else if (put.size < record.size()) {
       wait_for(put.wait_for == wait_direction::none ? wait_direction::write : put.wait_for);
       if (!keep_rest(record)) record.error = write_error_;
@@ -586,6 +618,94 @@ class outbox {
       // Others came meanwhile: served once by this thread, then by whoever waits or by an io thread.
       if (!put.error && put.size == record.size() && !sink_holds_) flush_round(lock);
       settle(lock);
+    }
+    return send_outcome::done;
+  }
+
+  /// Writes once, as the only one, without the mutex.
+  io_result write(std::span<const asio::const_buffer> parts, std::unique_lock<short_mutex>& lock) {
+    const bool more = !claims_.empty();
+    writing_ = true;
+    lock.unlock();
+    const io_result put = more ? sink_->write_more(parts) : sink_->write_some(parts);
+    lock.lock();
+    if (more && claims_.empty()) {
+      lock.unlock();
+      sink_->push();
+      lock.lock();
+    }
+    stop_writing();
+    written_total_ += put.size;
+    note_take(put);
+    return put;
+  }
+
+  void stop_writing() {
+    writing_ = false;
+    written_at_ = host_.now();
+    if (claims_.empty()) return;
+    send_record& next = static_cast<send_record&>(*claims_.first());
+    if (next.claim_ != claim::asleep) return;
+    next.claim_ = claim::called;
+    next.thread_->wake();
+  }
+
+  // Threads whose packages have to be with the system claim to write them. Who writes may go on doing so until the next
+  // one is awake, which takes some microseconds and is asked for once: else every package would cost that. Meanwhile
+  // each write tells the system that another one follows; if none does, since who waited has given up, the writer says
+  // so.
+
+  using claim = send_record::claim;
+
+  /// Whether nobody is awake who would be passed.
+  bool may_pass() const noexcept {
+    return claims_.empty() || static_cast<const send_record&>(*claims_.first()).claim_ != claim::awake;
+  }
+
+  /// Waits until nobody else writes, and writes. Afterwards the record is done, or in the queue.
+  template <class Deadline>
+  void wait_for_claim(send_record& record, thread_wait& self, const Deadline& deadline,
+                      std::unique_lock<short_mutex>& lock) {
+    constexpr int looks = 100;  // who writes now is done in some microseconds
+    while (record.claim_ != claim::none) {
+      const clock::time_point until = deadline();
+      wait_until(self, lock, until);
+      if (record.claim_ == claim::none) return;
+      record.claim_ = claim::awake;
+      for (int look = 0; look < looks && writing_ && record.claim_ != claim::none; ++look) {
+        lock.unlock();
+        relax_processor();
+        lock.lock();
+      }
+      if (record.claim_ == claim::none) return;
+      if (!writing_ && nothing_before()) {
+        withdraw_claim(record);
+        remove(self);
+        send_straight(record, &self, lock);  // which lists the thread again if it has to wait
+        if (!lock.owns_lock()) lock.lock();
+      } else if (!writing_) {
+        queue_claims();
+        flush_and_settle(lock, /*relock=*/true);
+      } else if (until != no_deadline && clock::now() >= until) {
+        withdraw_claim(record);
+        finish(record, Errc::Timeout);
+      } else {
+        record.claim_ = claim::asleep;
+      }
+    }
+  }
+
+  void withdraw_claim(send_record& record) noexcept {
+    claims_.remove(record);
+    record.claim_ = claim::none;
+  }
+
+  /// Those who claim to write go behind what came meanwhile.
+  void queue_claims() {
+    while (!claims_.empty()) {
+      send_record& record = static_cast<send_record&>(*claims_.first());
+      withdraw_claim(record);
+      queue_.push_back(record);
     }
   }
 
@@ -696,6 +816,7 @@ class outbox {
   /// Writes once what is at the front. Returns whether another round makes sense now.
   bool flush_round(std::unique_lock<short_mutex>& lock) {
     if (writing_ || dropped_ || write_error_) return false;
+    if (!nothing_before()) queue_claims();
     serve_queue();
     if (drain_.empty()) swap(drain_, fill_);
     std::array<asio::const_buffer, max_gather> parts;
@@ -719,12 +840,7 @@ class outbox {
     tried_size_ = fill_.size();
     has_held_.store(!fill_.empty(), std::memory_order_relaxed);
 
-    writing_ = true;
-    lock.unlock();
-    const io_result put = sink_->write_some(std::span(parts.data(), count));
-    lock.lock();
-    writing_ = false;
-    written_at_ = host_.now();
+    const io_result put = write(std::span(parts.data(), count), lock);
     if (put.size != 0) drained_at_ = written_at_;
 
     const bool took_drain = !drain_.empty();
@@ -734,8 +850,6 @@ class outbox {
       drain_.consume(drained);
       left -= drained;
     }
-    written_total_ += put.size;
-    note_take(put);
     for (outbox_waiter* waiter = queue_.first(); waiter != nullptr;) {
       send_record& record = static_cast<send_record&>(*waiter);
       if (!record.in_flight_) break;
@@ -774,8 +888,7 @@ class outbox {
     lock.unlock();
     const io_result put = sink_->finish_stream();
     lock.lock();
-    writing_ = false;
-    written_at_ = host_.now();
+    stop_writing();
     finished_stream_ = put.error || put.wait_for == wait_direction::none;
     if (!finished_stream_) wait_for(put.wait_for);
     return false;
@@ -893,6 +1006,7 @@ class outbox {
   }
 
   void drop_now(std::error_code error) {
+    queue_claims();
     if (pending() != 0 || sink_holds_) lost_.store(true, std::memory_order_relaxed);
     sink_holds_ = false;
     drain_.release();
@@ -910,9 +1024,11 @@ class outbox {
   void add(thread_wait& self) noexcept { self.next = std::exchange(threads_, &self); }
 
   void remove(thread_wait& self) noexcept {
-    thread_wait** link = &threads_;
-    while (*link != &self) link = &(*link)->next;
-    *link = self.next;
+    for (thread_wait** link = &threads_; *link != nullptr; link = &(*link)->next) {
+      if (*link != &self) continue;
+      *link = self.next;
+      return;
+    }
   }
 
   void wake_threads() {
@@ -978,9 +1094,11 @@ class outbox {
   mutable short_mutex mutex_;
   byte_buffer drain_;
   byte_buffer fill_;
-  outbox_list queue_;      ///< of send_record
-  outbox_list flushes_;    ///< of flush_record
-  outbox_list completed_;  ///< finished asynchronous ones, on their way to complete()
+  outbox_list queue_;               ///< of send_record
+  outbox_list claims_;              ///< of send_record: direct ones of threads, while nothing else is here
+  send_record* claimed_ = nullptr;  ///< the one that its thread writes, before the queue
+  outbox_list flushes_;             ///< of flush_record
+  outbox_list completed_;           ///< finished asynchronous ones, on their way to complete()
   thread_wait* threads_ = nullptr;
   std::uint64_t accepted_total_ = 0;  ///< bytes that were appended to fill_
   std::uint64_t written_total_ = 0;

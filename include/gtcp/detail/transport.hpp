@@ -36,6 +36,11 @@ class transport {
   /// What the transport holds of what it took, it goes on with at every further call, also one without bytes.
   virtual io_result write_some(std::span<const asio::const_buffer> buffers) = 0;
 
+  /// The same, when more is written at once, or push() is called: the system may wait for it.
+  virtual io_result write_more(std::span<const asio::const_buffer> buffers) { return write_some(buffers); }
+  /// Nothing followed write_more().
+  virtual void push() {}
+
   /// Writes what a layer itself says at the end; done when there is nothing to wait for.
   virtual io_result finish_stream() { return {}; }
 
@@ -59,16 +64,20 @@ class plain_transport final : public transport {
     return {got.size, {}, wait_direction::none, got.size < buffer.size()};
   }
 
-  io_result write_some(std::span<const asio::const_buffer> buffers) override {
-    const io_count put = detail::write_some(descriptor_, buffers);
+  io_result write_some(std::span<const asio::const_buffer> buffers) override { return write(buffers, false); }
+  io_result write_more(std::span<const asio::const_buffer> buffers) override { return write(buffers, true); }
+  void push() override { push_out(descriptor_); }
+
+  void end_of_sending() override { shutdown_send(descriptor_); }
+
+ private:
+  io_result write(std::span<const asio::const_buffer> buffers, bool more_follows) {
+    const io_count put = detail::write_some(descriptor_, buffers, more_follows);
     if (put.error == asio::error::would_block) return {0, {}, wait_direction::write, false};
     const bool took_all = put.size == asio::buffer_size(buffers);
     return {put.size, put.error, took_all || put.error ? wait_direction::none : wait_direction::write, false};
   }
 
-  void end_of_sending() override { shutdown_send(descriptor_); }
-
- private:
   native_socket descriptor_;
 };
 
