@@ -538,6 +538,30 @@ TEST(SetDeadlineRecv, IsForLaterReceivesUntilItIsTakenBack) {
   }
 }
 
+TEST(SetDeadline, MayBeLongAgo) {
+  for (const clock::time_point at : {clock::time_point::min(), clock::time_point(-1ns)}) {
+    auto [conn, peer] = make_narrow();
+    conn.SetDeadline(at);
+    auto asynchronous = cancellable_recv(conn);
+    EXPECT_EQ(asynchronous.get().first, Errc::Timeout);
+    background blocking([from = conn] {
+      std::error_code ec;
+      from.RecvPkg(ec);
+      return ec;
+    });
+    EXPECT_TRUE(poll_until([&] { return blocking.ended(); }));
+    background sending([to = conn] {
+      std::error_code ec;
+      for (int i = 0; i < 100 && !ec; ++i) to.SendPkg(pattern(60'000), ec);
+      return ec;
+    });
+    EXPECT_TRUE(poll_until([&] { return sending.ended(); }));
+    conn.Abort();
+    EXPECT_EQ(blocking.get(), Errc::Timeout);
+    EXPECT_EQ(sending.get(), Errc::Timeout);
+  }
+}
+
 TEST(SetDeadlineRecv, WakesThoseThatWait) {
   auto [conn, peer] = make_conn_and_peer();
   const auto recv = [from = conn] {

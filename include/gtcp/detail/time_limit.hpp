@@ -22,9 +22,10 @@ inline clock::time_point deadline_after(std::chrono::nanoseconds timeout) noexce
 /// A default deadline of a connection. Thread safety: may be set and read by any thread.
 class shared_deadline {
  public:
-  /// `{}`, the epoch, means none.
+  /// `{}`, the epoch, means none. What is before that is past as well, and can be subtracted from.
   void set(clock::time_point at) noexcept {
-    at_.store((at == clock::time_point() ? no_deadline : at).time_since_epoch().count(), std::memory_order_relaxed);
+    const clock::time_point epoch;
+    at_.store((at == epoch ? no_deadline : std::max(at, epoch)).time_since_epoch().count(), std::memory_order_relaxed);
   }
   clock::time_point get() const noexcept {
     return clock::time_point(clock::duration(at_.load(std::memory_order_relaxed)));
