@@ -250,6 +250,19 @@ TEST(Recv, WithATimeoutThatHasPassedTriesOnce) {
   }
 }
 
+TEST(Recv, WithATimeoutThatHasPassedTakesWhatIsThereForANegativeLength) {
+  for (const form which : forms) {
+    auto [conn, peer] = make_conn_and_peer();
+    std::error_code ec;
+    peer.write("ab");
+    EXPECT_TRUE(poll_until([&, &on = conn] { return !has_read_all(on); }));
+    EXPECT_EQ(recv_within(which, conn, -1, 0ns, ec), "ab") << which;
+    EXPECT_FALSE(ec) << which << ": " << ec.message();
+    EXPECT_EQ(recv_within(which, conn, -1, 0ns, ec), "");
+    EXPECT_EQ(ec, Errc::Timeout) << which;
+  }
+}
+
 TEST(Recv, WithAHugeTimeoutWaits) {
   for (const form which : forms) {
     auto [conn, peer] = make_conn_and_peer();

@@ -251,7 +251,10 @@ inline std::error_code conn_state::receive_as_holder(thread_receiver& self, std:
       self.waker = nullptr;
       until = may_end_quietly ? until : self.limit.resolve(recv_deadline_);
     }
-    if (until != no_deadline && clock::now() >= until) (may_end_quietly ? quiet : last_try) = true;
+    if (until != no_deadline && clock::now() >= until) {
+      quiet = true;
+      last_try = !may_end_quietly;
+    }
   }
 }
 
