@@ -210,7 +210,7 @@ class Conn : public PkgOperations {
   /// Sends in the handler never block, see Server::SetPkgHandler. What a handler throws closes the connection and goes
   /// to the executor after `on_close`.
   ///
-  /// Errors: std::system_error with asio::error::not_connected.
+  /// Errors: std::system_error with asio::error::not_connected, or with Errc::InvalidOption for an empty handler.
   /// Lifetimes: the view is valid during the call. The handler does not keep the connection: dropped with all handles
   /// it closes, and `on_close` gets a Conn that is not connected.
   template <class Handler, class OnClose = detail::no_close_handler>
@@ -221,8 +221,9 @@ class Conn : public PkgOperations {
   // ---- Timers that end with the connection
 
   /// Runs `job` once, `delay` from now, on a thread of the default Timer; not if the connection was closed before.
-  /// `job` takes the Conn, or nothing.
+  /// `job` takes the Conn, or nothing. A delay of zero or less is at once, but never from within this function.
   ///
+  /// Errors: std::system_error with asio::error::not_connected, or with Errc::InvalidOption for an empty job.
   /// Lifetimes: the entry does not keep the connection; a job that captures a Conn does, so take it as the parameter.
   template <class Job>
     requires(std::invocable<std::decay_t<Job>&, Conn> || std::invocable<std::decay_t<Job>&>)
@@ -234,7 +235,7 @@ class Conn : public PkgOperations {
 
   /// Runs `job` every `interval`, the first time an interval from now, until the connection is closed.
   ///
-  /// Errors: std::system_error with Errc::InvalidOption for an interval of zero or less.
+  /// Errors: those of SetTimeout, and Errc::InvalidOption for an interval of zero or less. Lifetimes: as SetTimeout.
   template <class Job>
     requires(std::invocable<std::decay_t<Job>&, Conn> || std::invocable<std::decay_t<Job>&>)
   TimerEntry SetInterval(std::chrono::nanoseconds interval, Job&& job) const {
@@ -388,6 +389,7 @@ class Conn : public PkgOperations {
   template <class Job>
   TimerEntry bind_timer(const detail::timer_spec& spec, Job&& job) const {
     if (state_ == nullptr) throw std::system_error(make_error_code(asio::error::not_connected), spec.name);
+    if (detail::is_empty_callable(job)) detail::throw_invalid_timer(spec.name, "the job is empty");
     const TimerEntry entry = detail::timer_access::add(
         DefaultTimer(), spec,
         [weak = std::weak_ptr(state_), job = std::decay_t<Job>(std::forward<Job>(job))]() mutable {
@@ -477,6 +479,8 @@ template <class Handler, class OnClose>
            std::invocable<std::decay_t<OnClose>&, Conn&, std::error_code>)
 void Conn::SetPkgHandler(Handler&& handler, OnClose&& on_close) const {
   if (state_ == nullptr) throw std::system_error(make_error_code(asio::error::not_connected), "SetPkgHandler");
+  if (detail::is_empty_callable(handler))
+    throw std::system_error(make_error_code(Errc::InvalidOption), "SetPkgHandler: the handler is empty");
   using sink = detail::callback_sink<std::decay_t<Handler>, std::decay_t<OnClose>>;
   detail::pkg_pump::start(detail::state_of(state_), std::make_unique<sink>(state_, std::forward<Handler>(handler),
                                                                            std::forward<OnClose>(on_close)));

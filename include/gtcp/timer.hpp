@@ -70,10 +70,19 @@ struct timer_spec {
   int status = StatusReady;
 };
 
-template <class Job>
-struct may_be_empty : std::is_pointer<Job> {};
+template <class Callable>
+struct may_be_empty : std::is_pointer<Callable> {};
 template <class Signature>
 struct may_be_empty<std::function<Signature>> : std::true_type {};
+
+/// Whether there is nothing to call: a null pointer, or a std::function that holds nothing.
+template <class Callable>
+bool is_empty_callable(const Callable& callable) {
+  if constexpr (may_be_empty<Callable>::value)
+    return !callable;
+  else
+    return false;  // the name of a function, too
+}
 
 /// Returns a duration as ticks, zero for a negative one.
 inline timer_ticks to_ticks(std::chrono::nanoseconds duration) noexcept {
@@ -488,9 +497,7 @@ TimerEntry Timer::push(const detail::timer_spec& spec, Job&& job) {
   if (!service_->mine()) {
     throw std::system_error(Errc::Closed, std::string(spec.name) + ": the timer belongs to the parent process");
   }
-  if constexpr (detail::may_be_empty<job_type>::value) {
-    if (!job) detail::throw_invalid_timer(spec.name, "the job is empty");
-  }
+  if (detail::is_empty_callable(job)) detail::throw_invalid_timer(spec.name, "the job is empty");
   auto* entry = new detail::timer_job<job_type, EndsOnFalse>(service_, std::forward<Job>(job));
   entry->interval = detail::to_ticks(spec.interval);
   if (spec.times > 0) entry->left = spec.times;

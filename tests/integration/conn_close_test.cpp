@@ -20,6 +20,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <future>
 #include <latch>
 #include <memory>
@@ -631,6 +632,17 @@ TEST(TimersOfAConn, EndWithIt) {
   EXPECT_TRUE(poll_until([&] { return later.Status() == gtcp::StatusClosed; }));
   const gtcp::TimerEntry too_late = conn.SetInterval(1ms, [] { ADD_FAILURE() << "never"; });
   EXPECT_TRUE(poll_until([&] { return too_late.Status() == gtcp::StatusClosed; }));
+}
+
+TEST(TimersOfAConn, RefuseAJobThatIsNone) {
+  auto [conn, peer] = make_conn_and_peer();
+  const std::function<void()> empty;
+  void (*const null)(gtcp::Conn) = nullptr;
+  const std::string invalid = make_error_code(Errc::InvalidOption).message();
+  EXPECT_EQ(text_of_error(Errc::InvalidOption, [&, &on = conn] { on.SetTimeout(1h, empty); }),
+            "Conn::SetTimeout: the job is empty: " + invalid);
+  EXPECT_EQ(text_of_error(Errc::InvalidOption, [&, &on = conn] { on.SetInterval(1h, null); }),
+            "Conn::SetInterval: the job is empty: " + invalid);
 }
 
 TEST(TimersOfAConn, KeepNoConnectionAlive) {

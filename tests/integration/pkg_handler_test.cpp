@@ -20,6 +20,7 @@
 #include <atomic>
 #include <chrono>
 #include <exception>
+#include <functional>
 #include <future>
 #include <memory>
 #include <mutex>
@@ -43,6 +44,7 @@ using gtcp_test::framed;
 using gtcp_test::make_conn_and_peer;
 using gtcp_test::pattern;
 using gtcp_test::poll_until;
+using gtcp_test::text_of_error;
 
 /// What callbacks have noted.
 class notes {
@@ -371,6 +373,15 @@ TEST(ConnPkgHandler, WhatItThrowsGoesToTheExecutor) {
 TEST(ConnPkgHandler, NeedsAConnection) {
   const Conn none;
   EXPECT_THROW(none.SetPkgHandler([](Conn&, std::string_view) {}), std::system_error);
+}
+
+TEST(ConnPkgHandler, IsRefusedIfItIsNone) {
+  auto [conn, peer] = make_conn_and_peer();
+  const std::function<void(Conn&, std::string_view)> empty;
+  EXPECT_EQ(text_of_error(Errc::InvalidOption, [&, &on = conn] { on.SetPkgHandler(empty); }),
+            "SetPkgHandler: the handler is empty: " + make_error_code(Errc::InvalidOption).message());
+  peer.write(framed("still there"));
+  EXPECT_EQ(conn.RecvPkg(), "still there");
 }
 
 TEST(ConnPkgHandler, GoesOnBehindAReceiveThatWaits) {
