@@ -284,6 +284,16 @@ TEST(NewConn, SaysThatTheLocalAddressIsInUse) {
   EXPECT_EQ(ec, asio::error::address_in_use) << ec.message();
 }
 
+TEST(NewConn, DoesNotConnectToItself) {
+  for (const form which : forms) {
+    // As the system may choose it where nobody listens.
+    const std::string own = "127.0.0.1:" + port_of(listen_on("127.0.0.1"));
+    std::error_code ec;
+    EXPECT_FALSE(dial(which, own, ceiling, {.LocalAddress = own}, ec));
+    EXPECT_EQ(ec, asio::error::connection_refused) << which << ": " << ec.message();
+  }
+}
+
 TEST(NewConn, SetsTheOptionsOfTheSocket) {
   for (const form which : forms) {
     tcp::acceptor acceptor = listen_on("127.0.0.1");

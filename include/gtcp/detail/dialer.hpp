@@ -176,6 +176,16 @@ class dialer {
   std::size_t next_ = 0;
 };
 
+/// Whether a connected socket is its own peer: the system may choose the very port for it that it connects to, if
+/// nobody listens there.
+inline bool is_own_peer(native_socket descriptor) noexcept {
+  socket_address_storage own;
+  socket_address_storage peer;
+  const std::size_t size = socket_address(descriptor, false, own);
+  return !own.is_unix() && size != 0 && size == socket_address(descriptor, true, peer) &&
+         std::memcmp(own.data(), peer.data(), size) == 0;
+}
+
 // ---- Blocking
 
 /// Resolves a name within the dialer's deadline. The system's resolver can't be interrupted, so it runs in Asio's
@@ -238,6 +248,7 @@ inline std::error_code dial_blocking(dialer& dial, const std::stop_token& stop, 
         }
       }
     }
+    if (!error && is_own_peer(opened)) error = asio::error::connection_refused;
     if (!error) {
       connected = descriptor.release();
       return {};
@@ -344,6 +355,7 @@ inline asio::awaitable<std::error_code> dial_async(dialer& dial, asio::any_io_ex
       else
         co_return error;
     }
+    if (!error && is_own_peer(opened)) error = asio::error::connection_refused;
     if (!error) {
       connected = descriptor.release();
       co_return error;
