@@ -199,25 +199,26 @@ inline Msg RecvMsgWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout
 ///     co_await gtcp::AsyncSendMsg(conn, {.Act = "hello", .Data = "My name's John!"});
 template <detail::msg_like T = detail::msg_view, class... Ending>
   requires detail::json_ending<void(std::error_code), Ending...>
-auto AsyncSendMsg(const Conn& conn, const T& msg, Ending&&... ending) {
+[[nodiscard]] auto AsyncSendMsg(const Conn& conn, const T& msg, Ending&&... ending) {
   return detail::async_send_json({"AsyncSendMsg"}, conn, msg, std::forward<Ending>(ending)...);
 }
 template <detail::msg_like T = detail::msg_view, class... Ending>
   requires detail::json_ending<void(std::error_code), Ending...>
-auto AsyncSendMsg(const Conn& conn, const T& msg, PkgOption option, Ending&&... ending) {
+[[nodiscard]] auto AsyncSendMsg(const Conn& conn, const T& msg, PkgOption option, Ending&&... ending) {
   return detail::async_send_json({"AsyncSendMsg", option}, conn, msg, std::forward<Ending>(ending)...);
 }
 
 /// The same, within `timeout`: see Conn::AsyncSendPkgWithTimeout.
 template <detail::msg_like T = detail::msg_view, class... Ending>
   requires detail::json_ending<void(std::error_code), Ending...>
-auto AsyncSendMsgWithTimeout(const Conn& conn, const T& msg, std::chrono::nanoseconds timeout, Ending&&... ending) {
+[[nodiscard]] auto AsyncSendMsgWithTimeout(const Conn& conn, const T& msg, std::chrono::nanoseconds timeout,
+                                           Ending&&... ending) {
   return detail::async_send_json({"AsyncSendMsgWithTimeout", {}, timeout}, conn, msg, std::forward<Ending>(ending)...);
 }
 template <detail::msg_like T = detail::msg_view, class... Ending>
   requires detail::json_ending<void(std::error_code), Ending...>
-auto AsyncSendMsgWithTimeout(const Conn& conn, const T& msg, std::chrono::nanoseconds timeout, PkgOption option,
-                             Ending&&... ending) {
+[[nodiscard]] auto AsyncSendMsgWithTimeout(const Conn& conn, const T& msg, std::chrono::nanoseconds timeout,
+                                           PkgOption option, Ending&&... ending) {
   return detail::async_send_json({"AsyncSendMsgWithTimeout", option, timeout}, conn, msg,
                                  std::forward<Ending>(ending)...);
 }
@@ -230,24 +231,25 @@ auto AsyncSendMsgWithTimeout(const Conn& conn, const T& msg, std::chrono::nanose
 ///     const gtcp::Msg msg = co_await gtcp::AsyncRecvMsg(conn);
 template <class... Ending>
   requires detail::json_ending<void(std::error_code, Msg), Ending...>
-auto AsyncRecvMsg(const Conn& conn, Ending&&... ending) {
+[[nodiscard]] auto AsyncRecvMsg(const Conn& conn, Ending&&... ending) {
   return detail::async_recv_json<Msg>({"AsyncRecvMsg"}, conn, std::forward<Ending>(ending)...);
 }
 template <class... Ending>
   requires detail::json_ending<void(std::error_code, Msg), Ending...>
-auto AsyncRecvMsg(const Conn& conn, PkgOption option, Ending&&... ending) {
+[[nodiscard]] auto AsyncRecvMsg(const Conn& conn, PkgOption option, Ending&&... ending) {
   return detail::async_recv_json<Msg>({"AsyncRecvMsg", option}, conn, std::forward<Ending>(ending)...);
 }
 
 /// The same, within `timeout`: see Conn::AsyncRecvPkgWithTimeout. A timeout loses nothing.
 template <class... Ending>
   requires detail::json_ending<void(std::error_code, Msg), Ending...>
-auto AsyncRecvMsgWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, Ending&&... ending) {
+[[nodiscard]] auto AsyncRecvMsgWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, Ending&&... ending) {
   return detail::async_recv_json<Msg>({"AsyncRecvMsgWithTimeout", {}, timeout}, conn, std::forward<Ending>(ending)...);
 }
 template <class... Ending>
   requires detail::json_ending<void(std::error_code, Msg), Ending...>
-auto AsyncRecvMsgWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, PkgOption option, Ending&&... ending) {
+[[nodiscard]] auto AsyncRecvMsgWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, PkgOption option,
+                                           Ending&&... ending) {
   return detail::async_recv_json<Msg>({"AsyncRecvMsgWithTimeout", option, timeout}, conn,
                                       std::forward<Ending>(ending)...);
 }
@@ -312,26 +314,27 @@ T RecvJsonWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, std::e
 /// objects of aggregate classes inside of a co_await expression: give it a variable.
 template <detail::json_writable T, class... Ending>
   requires detail::json_ending<void(std::error_code), Ending...>
-auto AsyncSendJson(const Conn& conn, const T& value, Ending&&... ending) {
+[[nodiscard]] auto AsyncSendJson(const Conn& conn, const T& value, Ending&&... ending) {
   return detail::async_send_json({"AsyncSendJson"}, conn, value, std::forward<Ending>(ending)...);
 }
 template <detail::json_writable T, class... Ending>
   requires detail::json_ending<void(std::error_code), Ending...>
-auto AsyncSendJson(const Conn& conn, const T& value, PkgOption option, Ending&&... ending) {
+[[nodiscard]] auto AsyncSendJson(const Conn& conn, const T& value, PkgOption option, Ending&&... ending) {
   return detail::async_send_json({"AsyncSendJson", option}, conn, value, std::forward<Ending>(ending)...);
 }
 
 /// The same, within `timeout`: see Conn::AsyncSendPkgWithTimeout.
 template <detail::json_writable T, class... Ending>
   requires detail::json_ending<void(std::error_code), Ending...>
-auto AsyncSendJsonWithTimeout(const Conn& conn, const T& value, std::chrono::nanoseconds timeout, Ending&&... ending) {
+[[nodiscard]] auto AsyncSendJsonWithTimeout(const Conn& conn, const T& value, std::chrono::nanoseconds timeout,
+                                            Ending&&... ending) {
   return detail::async_send_json({"AsyncSendJsonWithTimeout", {}, timeout}, conn, value,
                                  std::forward<Ending>(ending)...);
 }
 template <detail::json_writable T, class... Ending>
   requires detail::json_ending<void(std::error_code), Ending...>
-auto AsyncSendJsonWithTimeout(const Conn& conn, const T& value, std::chrono::nanoseconds timeout, PkgOption option,
-                              Ending&&... ending) {
+[[nodiscard]] auto AsyncSendJsonWithTimeout(const Conn& conn, const T& value, std::chrono::nanoseconds timeout,
+                                            PkgOption option, Ending&&... ending) {
   return detail::async_send_json({"AsyncSendJsonWithTimeout", option, timeout}, conn, value,
                                  std::forward<Ending>(ending)...);
 }
@@ -342,25 +345,25 @@ auto AsyncSendJsonWithTimeout(const Conn& conn, const T& value, std::chrono::nan
 /// on the handler's executor. Errors: as RecvJson. Cancellation: as Conn::AsyncRecvPkg: nothing is lost.
 template <detail::json_readable T, class... Ending>
   requires detail::json_ending<void(std::error_code, T), Ending...>
-auto AsyncRecvJson(const Conn& conn, Ending&&... ending) {
+[[nodiscard]] auto AsyncRecvJson(const Conn& conn, Ending&&... ending) {
   return detail::async_recv_json<T>({"AsyncRecvJson"}, conn, std::forward<Ending>(ending)...);
 }
 template <detail::json_readable T, class... Ending>
   requires detail::json_ending<void(std::error_code, T), Ending...>
-auto AsyncRecvJson(const Conn& conn, PkgOption option, Ending&&... ending) {
+[[nodiscard]] auto AsyncRecvJson(const Conn& conn, PkgOption option, Ending&&... ending) {
   return detail::async_recv_json<T>({"AsyncRecvJson", option}, conn, std::forward<Ending>(ending)...);
 }
 
 /// The same, within `timeout`: see Conn::AsyncRecvPkgWithTimeout. A timeout loses nothing.
 template <detail::json_readable T, class... Ending>
   requires detail::json_ending<void(std::error_code, T), Ending...>
-auto AsyncRecvJsonWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, Ending&&... ending) {
+[[nodiscard]] auto AsyncRecvJsonWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, Ending&&... ending) {
   return detail::async_recv_json<T>({"AsyncRecvJsonWithTimeout", {}, timeout}, conn, std::forward<Ending>(ending)...);
 }
 template <detail::json_readable T, class... Ending>
   requires detail::json_ending<void(std::error_code, T), Ending...>
-auto AsyncRecvJsonWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, PkgOption option,
-                              Ending&&... ending) {
+[[nodiscard]] auto AsyncRecvJsonWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, PkgOption option,
+                                            Ending&&... ending) {
   return detail::async_recv_json<T>({"AsyncRecvJsonWithTimeout", option, timeout}, conn,
                                     std::forward<Ending>(ending)...);
 }
