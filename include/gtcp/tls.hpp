@@ -178,9 +178,13 @@ auto AsyncNewPoolConnTLS(std::string address, TLSConfig config, std::chrono::nan
 
 /// Makes a server that speaks TLS; see Server::SetTLSConfig.
 ///
+/// Errors: std::system_error with Errc::InvalidOption, also for a `config` that is nullptr.
 /// Source: GoFrame: gtcp.NewServerTLS.
+/// Differs: without a configuration the Go package's server speaks plain text.
 inline Server NewServerTLS(std::string_view address, TLSConfig config, Server::Handler handler,
                            std::string_view name = {}, const ServerOption& option = {}, const TLSOption& tls = {}) {
+  if (config == nullptr)
+    throw std::system_error(make_error_code(Errc::InvalidOption), "NewServerTLS: the configuration is nullptr");
   const Server server = NewServer(address, std::move(handler), name, option);
   server.SetTLSConfig(config, tls);
   return server;

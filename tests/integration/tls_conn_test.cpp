@@ -453,6 +453,12 @@ TEST(TlsConn, RefusesBadOptionsBeforeAnything) {
             std::string::npos);
 }
 
+TEST(TlsServer, IsNotMadeWithoutAConfiguration) {
+  // Else a configuration that could not be loaded would make a server that speaks plain text.
+  EXPECT_EQ(text_of_error(Errc::InvalidOption, [] { gtcp::NewServerTLS("127.0.0.1:0", nullptr, echo); }),
+            "NewServerTLS: the configuration is nullptr: " + make_error_code(Errc::InvalidOption).message());
+}
+
 TEST(TlsConn, TellsAPlainServer) {
   served plain([](Conn conn) { conn.Send("this is no TLS\n"); }, nullptr);
   std::error_code error;
