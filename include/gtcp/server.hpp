@@ -161,8 +161,8 @@ class Server {
   /// Differs: in Go connections stay open.
   void Close() const noexcept { state_->close(); }
 
-  /// Closes, and waits until every handler has ended and everything is delivered, at most `timeout`. Returns whether
-  /// the peers' systems have all of it.
+  /// Closes, and waits until every handler, and the thread that served, has ended and everything is delivered, at most
+  /// `timeout`. Returns whether the peers' systems have all of it. Then Listen and Start open the server anew.
   ///
   /// Errors: Errc::Timeout when it is not done in time (it goes on in the background); Errc::WouldDeadlock on an io
   /// thread and in its own handlers, after closing. Coroutines on an executor of the user's are not known as handlers

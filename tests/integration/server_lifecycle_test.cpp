@@ -149,6 +149,22 @@ TEST(Server, OpensAnewWithListen) {
   }
 }
 
+TEST(Server, StartsAnewAfterCloseAndWait) {
+  const Server server(any_port, echo);
+  for (int round = 0; round < 200; ++round) {
+    server.Listen();
+    server.Start();
+    const Conn client = NewConn(server.GetListenedAddress());
+    EXPECT_TRUE(answers(client));
+    client.Close();
+    if (round % 2 == 0) {
+      EXPECT_TRUE(server.CloseAndWait(ceiling));
+    } else {
+      EXPECT_TRUE(server.Shutdown(ceiling).Complete);
+    }
+  }
+}
+
 TEST(Server, RunsOnlyOnceAtATime) {
   const Server server(any_port, echo);
   server.Start();

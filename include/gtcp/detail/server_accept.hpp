@@ -111,7 +111,7 @@ inline void run_in_thread(server_state& server, server_listener& listener) {
     const end_accepting_at_exit accepting{server};
     accept_in_thread(server, listener);
   }
-  server.wait_sessions(no_deadline);
+  server.wait_sessions();
 }
 
 /// What the asynchronous accept loop waits with. Everything but wake() is used on its strand.

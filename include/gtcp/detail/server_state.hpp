@@ -256,6 +256,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
       }
       if (closed_) return {};
       running_ = true;
+      runs_in_thread_ = by_thread;
       if (by_thread) ++waited_for_;
     }
     const std::error_code error = listen(false, why);
@@ -279,18 +280,26 @@ class server_state : public std::enable_shared_from_this<server_state> {
 
   void end_run() noexcept {
     const std::lock_guard lock(mutex_);
-    running_ = false;
+    running_ = runs_in_thread_ = false;
+    ended_.notify_all();
   }
 
   /// Where a blocking call would wait for itself.
   bool would_deadlock() const noexcept { return on_runtime_thread() || server_of_this_thread() == this; }
 
-  /// Waits until every handler has ended. False: not in time.
-  bool wait_sessions(clock::time_point until) {
+  /// Waits until every handler has ended.
+  void wait_sessions() {
     std::unique_lock lock(mutex_);
-    const auto none = [this] { return sessions_ == 0; };
-    if (until != no_deadline) return ended_.wait_until(lock, until, none);
-    ended_.wait(lock, none);
+    ended_.wait(lock, [this] { return sessions_ == 0; });
+  }
+
+  /// Waits until every handler has ended, and the thread that served, so that the server can be started anew. (The end
+  /// of an AsyncRun is told by its completion.) False: not in time.
+  bool wait_end(clock::time_point until) {
+    std::unique_lock lock(mutex_);
+    const auto is_over = [this] { return sessions_ == 0 && !runs_in_thread_; };
+    if (until != no_deadline) return ended_.wait_until(lock, until, is_over);
+    ended_.wait(lock, is_over);
     return true;
   }
 
@@ -448,7 +457,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
     close();
     if (would_deadlock()) return Errc::WouldDeadlock;
     if (inherited()) return Errc::Closed;
-    if (!wait_sessions(until)) return Errc::Timeout;
+    if (!wait_end(until)) return Errc::Timeout;
     delivered = true;
     for (const std::shared_ptr<conn_state>& conn : conns) {
       if (!conn->closed()) continue;  // detached
@@ -569,7 +578,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
   ShutdownResult end_draining(const std::vector<std::shared_ptr<conn_state>>& conns, clock::time_point until) {
     ShutdownResult result;
     result.Complete = true;
-    wait_sessions(until);
+    wait_end(until);
     for (const std::shared_ptr<conn_state>& conn : conns) {
       if (conn->detached()) continue;  // meanwhile
       std::error_code error;
@@ -690,6 +699,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
   int port_ = -1;
   bool closed_ = false;
   bool running_ = false;
+  bool runs_in_thread_ = false;
   server_runner* runner_ = nullptr;
 
   server_session* first_ = nullptr;
