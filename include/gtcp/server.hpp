@@ -248,7 +248,14 @@ class Server {
   }
 
   /// Sets the options for the next Listen and for connections that come from now on.
-  void SetOption(const ServerOption& option) const { state_->set_option(option); }
+  ///
+  /// Errors: Errc::InvalidOption, whose text says what is wrong; the old options stay then.
+  void SetOption(const ServerOption& option, OnError on_error = {}) const {
+    std::string why;
+    const std::error_code error = detail::check(option, why);
+    if (!error) state_->set_option(option);
+    report("SetOption", error, why, on_error);
+  }
 
   /// Speaks TLS on connections that come from now on, as `config` says, a std::shared_ptr<asio::ssl::context>; nullptr
   /// is plain again. Needs <gtcp/tls.hpp>. The handshake runs in the connection's thread or coroutine, before the

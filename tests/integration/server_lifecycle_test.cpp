@@ -118,6 +118,20 @@ TEST(Server, QuotesABadOption) {
   EXPECT_NE(text({.Conn = {.Pkg = {.HeaderSize = 5}}}).find("5"), std::string::npos);
 }
 
+TEST(Server, QuotesABadOptionThatIsSetWhileItRuns) {
+  const Server server(any_port, echo);
+  server.Start();
+  EXPECT_EQ(
+      text_of_error(Errc::InvalidOption, [&] { server.SetOption({.Backlog = 0}); }),
+      "Server::SetOption: Backlog is 0, allowed are 1 and more: " + make_error_code(Errc::InvalidOption).message());
+  std::error_code ec;
+  server.SetOption({.Conn = {.Pkg = {.HeaderSize = 5}}}, ec);
+  EXPECT_EQ(ec, Errc::InvalidOption);
+  EXPECT_TRUE(answers(NewConn(server.GetListenedAddress()))) << "the old ones stay";
+  server.SetOption({}, ec);
+  EXPECT_FALSE(ec);
+}
+
 TEST(Server, ReturnsFromRunAtOnceWhenClosedBefore) {
   const Server server(any_port, echo);
   server.Close();
