@@ -39,14 +39,22 @@ class ByteOperations {
 
   // ---- Send
 
-  /// Sends bytes as they are, without a length in front.
+  /// Sends bytes as they are, without a length in front. Done when they are with the system or in the outbox; with
+  /// SendMode::Direct when they are with the system. Waits while the outbox is full.
   ///
+  /// Errors: Errc::QueueFull where ConnOption::WhenFull says not to wait; asio::error::shut_down after CloseWrite.
   /// Source: GoFrame: Conn.Send.
   void Send(Payload data, gtcp::Retry retry = {}, OnError on_error = {}) const {
     detail::send(prepare("Send", retry), {}, data, {}, on_error);
   }
   void Send(Payload data, std::error_code& ec) const { Send(data, {}, ec); }
 
+  /// Does what Send does, within `timeout`.
+  ///
+  /// Errors: Errc::Timeout when it was withdrawn; with SendMode::Direct Errc::TimeoutPartlySent when its first byte is
+  /// out: the rest follows by itself.
+  /// Source: GoFrame: Conn.SendWithTimeout.
+  /// Differs: in Go a part may have gone out.
   void SendWithTimeout(Payload data, Timeout timeout, gtcp::Retry retry = {}, OnError on_error = {}) const {
     detail::send(prepare("SendWithTimeout", retry), {}, data, within(timeout), on_error);
   }
@@ -74,6 +82,9 @@ class ByteOperations {
     return detail::async_send(prepare("AsyncSend", retry), {}, std::move(data), {}, std::forward<Token>(token));
   }
 
+  /// Does what AsyncSend does, within `timeout`.
+  ///
+  /// Errors: those of SendWithTimeout.
   [[nodiscard]] asio::awaitable<void> AsyncSendWithTimeout(AsyncPayload data, Timeout timeout, gtcp::Retry retry = {},
                                                            OnError on_error = {}) const {
     return detail::await_send(prepare("AsyncSendWithTimeout", retry), {}, std::move(data), within(timeout), on_error);
@@ -105,6 +116,10 @@ class ByteOperations {
   }
   std::string Recv(int length, std::error_code& ec) const { return Recv(length, {}, ec); }
 
+  /// Does what Recv does, within `timeout`; with a negative length what came until then is the result.
+  ///
+  /// Errors: those of Recv; Errc::Timeout: what came stays for the next receive.
+  /// Source: GoFrame: Conn.RecvWithTimeout.
   std::string RecvWithTimeout(int length, Timeout timeout, gtcp::Retry retry = {}, OnError on_error = {}) const {
     return receive(prepare("RecvWithTimeout", retry), detail::recv_goal::bytes(length), within(timeout), on_error);
   }
@@ -112,7 +127,8 @@ class ByteOperations {
     return RecvWithTimeout(length, timeout, {}, ec);
   }
 
-  /// Completion: void(std::error_code, std::string). The handler is not called from within this function.
+  /// Does what Recv does, asynchronously. Completion: void(std::error_code, std::string). The handler is not called
+  /// from within this function.
   [[nodiscard]] asio::awaitable<std::string> AsyncRecv(int length, gtcp::Retry retry = {},
                                                        OnError on_error = {}) const {
     return detail::await_receive(prepare("AsyncRecv", retry), detail::recv_goal::bytes(length), {}, on_error);
@@ -130,6 +146,9 @@ class ByteOperations {
                                  std::forward<Token>(token));
   }
 
+  /// Does what AsyncRecv does, within `timeout`.
+  ///
+  /// Errors: those of RecvWithTimeout.
   [[nodiscard]] asio::awaitable<std::string> AsyncRecvWithTimeout(int length, Timeout timeout, gtcp::Retry retry = {},
                                                                   OnError on_error = {}) const {
     return detail::await_receive(prepare("AsyncRecvWithTimeout", retry), detail::recv_goal::bytes(length),
@@ -153,13 +172,19 @@ class ByteOperations {
 
   /// Receives a line, without the '\n' that ends it.
   ///
-  /// Units and limits: at most ConnOption::MaxLineSize bytes; a longer one is Errc::LineTooLong, and its bytes stay.
+  /// Units and limits: at most ConnOption::MaxLineSize bytes with its end; a longer one is Errc::LineTooLong, and its
+  /// bytes stay.
+  /// Errors: asio::error::eof at the end of the stream; what came of a line stays for a later Recv(-1).
   /// Source: GoFrame: Conn.RecvLine.
+  /// Differs: it has a limit.
   std::string RecvLine(gtcp::Retry retry = {}, OnError on_error = {}) const {
     return receive(prepare("RecvLine", retry), till("\n", false), {}, on_error);
   }
   std::string RecvLine(std::error_code& ec) const { return RecvLine(gtcp::Retry{}, ec); }
 
+  /// Does what RecvLine does, within `timeout`.
+  ///
+  /// Errors: those of RecvLine; Errc::Timeout: what came stays for the next receive.
   std::string RecvLineWithTimeout(Timeout timeout, gtcp::Retry retry = {}, OnError on_error = {}) const {
     return receive(prepare("RecvLineWithTimeout", retry), till("\n", false), within(timeout), on_error);
   }
@@ -167,7 +192,8 @@ class ByteOperations {
     return RecvLineWithTimeout(timeout, {}, ec);
   }
 
-  /// Completion: void(std::error_code, std::string). The handler is not called from within this function.
+  /// Does what RecvLine does, asynchronously. Completion: void(std::error_code, std::string). The handler is not called
+  /// from within this function.
   [[nodiscard]] asio::awaitable<std::string> AsyncRecvLine(gtcp::Retry retry = {}, OnError on_error = {}) const {
     return detail::await_receive(prepare("AsyncRecvLine", retry), till("\n", false), {}, on_error);
   }
@@ -183,6 +209,9 @@ class ByteOperations {
     return detail::async_receive(prepare("AsyncRecvLine", retry), till("\n", false), {}, std::forward<Token>(token));
   }
 
+  /// Does what AsyncRecvLine does, within `timeout`.
+  ///
+  /// Errors: those of RecvLineWithTimeout.
   [[nodiscard]] asio::awaitable<std::string> AsyncRecvLineWithTimeout(Timeout timeout, gtcp::Retry retry = {},
                                                                       OnError on_error = {}) const {
     return detail::await_receive(prepare("AsyncRecvLineWithTimeout", retry), till("\n", false), within(timeout),
@@ -205,7 +234,8 @@ class ByteOperations {
 
   /// Receives up to and including the bytes `til`.
   ///
-  /// Units and limits: as RecvLine. An empty `til` is Errc::InvalidOption.
+  /// Units and limits: as RecvLine.
+  /// Errors: as RecvLine; Errc::InvalidOption for an empty `til`.
   /// Source: GoFrame: Conn.RecvTill.
   /// Differs: the comparison is exact; the Go package ignores the case of all bytes but the last.
   std::string RecvTill(std::string_view til, gtcp::Retry retry = {}, OnError on_error = {}) const {
@@ -213,6 +243,9 @@ class ByteOperations {
   }
   std::string RecvTill(std::string_view til, std::error_code& ec) const { return RecvTill(til, {}, ec); }
 
+  /// Does what RecvTill does, within `timeout`.
+  ///
+  /// Errors: those of RecvTill; Errc::Timeout: what came stays for the next receive.
   std::string RecvTillWithTimeout(std::string_view til, Timeout timeout, gtcp::Retry retry = {},
                                   OnError on_error = {}) const {
     return receive(prepare_till("RecvTillWithTimeout", til, retry), till(til, true), within(timeout), on_error);
@@ -221,7 +254,10 @@ class ByteOperations {
     return RecvTillWithTimeout(til, timeout, {}, ec);
   }
 
-  /// Completion: void(std::error_code, std::string). The handler is not called from within this function.
+  /// Does what RecvTill does, asynchronously. Completion: void(std::error_code, std::string). The handler is not called
+  /// from within this function.
+  ///
+  /// Lifetimes: `til` is copied.
   [[nodiscard]] asio::awaitable<std::string> AsyncRecvTill(std::string_view til, gtcp::Retry retry = {},
                                                            OnError on_error = {}) const {
     return detail::await_receive(prepare_till("AsyncRecvTill", til, retry), till(til, true), {}, on_error);
@@ -239,6 +275,9 @@ class ByteOperations {
                                  std::forward<Token>(token));
   }
 
+  /// Does what AsyncRecvTill does, within `timeout`.
+  ///
+  /// Errors: those of RecvTillWithTimeout. Lifetimes: as AsyncRecvTill.
   [[nodiscard]] asio::awaitable<std::string> AsyncRecvTillWithTimeout(std::string_view til, Timeout timeout,
                                                                       gtcp::Retry retry = {},
                                                                       OnError on_error = {}) const {
@@ -263,13 +302,18 @@ class ByteOperations {
 
   /// Sends bytes, then receives as Recv does. Two threads that do it at once on one Conn may get each other's replies.
   ///
+  /// Errors: those of Send and Recv.
   /// Source: GoFrame: Conn.SendRecv.
   std::string SendRecv(Payload data, int length, gtcp::Retry retry = {}, OnError on_error = {}) const {
     return send_receive(prepare("SendRecv", retry), {}, data, detail::recv_goal::bytes(length), {}, on_error);
   }
   std::string SendRecv(Payload data, int length, std::error_code& ec) const { return SendRecv(data, length, {}, ec); }
 
-  /// The timeout covers both halves.
+  /// Does what SendRecv does, within `timeout`, which covers both halves.
+  ///
+  /// Errors: those of SendWithTimeout and RecvWithTimeout.
+  /// Source: GoFrame: Conn.SendRecvWithTimeout.
+  /// Differs: there the timeout is for the receive only.
   std::string SendRecvWithTimeout(Payload data, int length, Timeout timeout, gtcp::Retry retry = {},
                                   OnError on_error = {}) const {
     return send_receive(prepare("SendRecvWithTimeout", retry), {}, data, detail::recv_goal::bytes(length),
@@ -279,7 +323,10 @@ class ByteOperations {
     return SendRecvWithTimeout(data, length, timeout, {}, ec);
   }
 
-  /// Completion: void(std::error_code, std::string).
+  /// Does what SendRecv does, asynchronously. Completion: void(std::error_code, std::string). The handler is not called
+  /// from within this function.
+  ///
+  /// Lifetimes: as AsyncSend.
   [[nodiscard]] asio::awaitable<std::string> AsyncSendRecv(AsyncPayload data, int length, gtcp::Retry retry = {},
                                                            OnError on_error = {}) const {
     return detail::await_send_receive(prepare("AsyncSendRecv", retry), {}, std::move(data),
@@ -298,6 +345,9 @@ class ByteOperations {
                                       detail::recv_goal::bytes(length), {}, std::forward<Token>(token));
   }
 
+  /// Does what AsyncSendRecv does, within `timeout`, which covers both halves.
+  ///
+  /// Errors: those of SendRecvWithTimeout. Lifetimes: as AsyncSend.
   [[nodiscard]] asio::awaitable<std::string> AsyncSendRecvWithTimeout(AsyncPayload data, int length, Timeout timeout,
                                                                       gtcp::Retry retry = {},
                                                                       OnError on_error = {}) const {

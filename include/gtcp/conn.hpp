@@ -70,13 +70,19 @@ class Conn : public PkgOperations {
   /// Waits until everything that was accepted for sending is with the system. What the process has not flushed is lost
   /// when it is killed.
   ///
-  /// Errors: those of sends.
+  /// Errors: those of sends; Errc::WouldDeadlock on an io thread of gtcp, always. SetDeadlineSend is its deadline.
   void Flush(OnError on_error = {}) const { flush("Flush", {}, on_error); }
+  /// Does what Flush does, within `timeout`.
+  ///
+  /// Errors: those of Flush; Errc::Timeout: sending goes on.
   void FlushWithTimeout(Timeout timeout, OnError on_error = {}) const {
     flush("FlushWithTimeout", within(timeout), on_error);
   }
 
-  /// Completion: void(std::error_code).
+  /// Does what Flush does, asynchronously. Completion: void(std::error_code). The handler is not called from within
+  /// this function.
+  ///
+  /// Errors: those of sends. Cancellation: only the waiting ends; sending goes on.
   [[nodiscard]] asio::awaitable<void> AsyncFlush(OnError on_error = {}) const {
     return await_flush(detail::prepare("AsyncFlush", state_, Retry{}), {}, on_error);
   }
@@ -84,6 +90,9 @@ class Conn : public PkgOperations {
   auto AsyncFlush(Token&& token) const {
     return detail::async_flush(detail::prepare("AsyncFlush", state_, Retry{}), {}, std::forward<Token>(token));
   }
+  /// Does what AsyncFlush does, within `timeout`.
+  ///
+  /// Errors: those of sends; Errc::Timeout: sending goes on.
   [[nodiscard]] asio::awaitable<void> AsyncFlushWithTimeout(Timeout timeout, OnError on_error = {}) const {
     return await_flush(detail::prepare("AsyncFlushWithTimeout", state_, Retry{}), within(timeout), on_error);
   }
@@ -106,16 +115,26 @@ class Conn : public PkgOperations {
       state_->set_send_deadline(at);
     }
   }
+  /// Does what SetDeadline does, for receives only.
+  ///
+  /// Errors: asio::error::not_connected.
+  /// Source: GoFrame: Conn.SetDeadlineRecv.
+  /// Differs: RecvWithTimeout and its like do not change it.
   void SetDeadlineRecv(std::chrono::steady_clock::time_point at, OnError on_error = {}) const {
     if (connected("SetDeadlineRecv", on_error)) state_->set_recv_deadline(at);
   }
+  /// Does what SetDeadline does, for sends only.
+  ///
+  /// Errors: asio::error::not_connected.
+  /// Source: GoFrame: Conn.SetDeadlineSend.
+  /// Differs: SendWithTimeout and its like do not change it.
   void SetDeadlineSend(std::chrono::steady_clock::time_point at, OnError on_error = {}) const {
     if (connected("SetDeadlineSend", on_error)) state_->set_send_deadline(at);
   }
 
-  /// Sets how long nothing must have come before Recv with a negative length returns; 1 ms by default. A negative time
-  /// is Errc::InvalidOption.
+  /// Sets how long nothing must have come before Recv with a negative length returns; 1 ms by default.
   ///
+  /// Errors: asio::error::not_connected; Errc::InvalidOption for a negative time.
   /// Source: GoFrame: Conn.SetBufferWaitRecv.
   void SetBufferWaitRecv(std::chrono::nanoseconds wait, OnError on_error = {}) const {
     if (!connected("SetBufferWaitRecv", on_error)) return;
@@ -129,6 +148,8 @@ class Conn : public PkgOperations {
   }
 
   /// Sets what it means that a send is done, for sends from now on.
+  ///
+  /// Errors: asio::error::not_connected.
   void SetSendMode(SendMode mode, OnError on_error = {}) const {
     if (connected("SetSendMode", on_error)) state_->set_mode(mode);
   }
@@ -147,7 +168,8 @@ class Conn : public PkgOperations {
   /// Closes and waits until everything is delivered, at most `timeout`. Returns whether the peer's system has all of
   /// it.
   ///
-  /// Errors: Errc::Timeout when it is not done in time (it goes on in the background); Errc::WouldDeadlock.
+  /// Errors: Errc::Timeout when it is not done in time (it goes on in the background); Errc::WouldDeadlock on an io
+  /// thread of gtcp; asio::error::not_connected.
   bool CloseAndWait(Timeout timeout, OnError on_error = {}) const {
     const detail::prepared op = detail::prepare("CloseAndWait", state_, Retry{});
     std::error_code error = op.error;
@@ -161,7 +183,11 @@ class Conn : public PkgOperations {
   }
 
   /// Closes, and completes when everything is delivered or the linger time is over. Completion: void(std::error_code,
-  /// bool), the bool saying whether the peer's system has all of it.
+  /// bool), the bool saying whether the peer's system has all of it. The handler is not called from within this
+  /// function.
+  ///
+  /// Errors: asio::error::not_connected.
+  /// Cancellation: none; the linger time is its limit.
   [[nodiscard]] asio::awaitable<bool> AsyncClose(OnError on_error = {}) const {
     return await_close(detail::prepare("AsyncClose", state_, Retry{}), on_error);
   }
@@ -172,6 +198,8 @@ class Conn : public PkgOperations {
 
   /// Ends sending only, behind everything that was sent: the peer sees the end of the stream, and can go on sending.
   /// Later sends fail with asio::error::shut_down. Returns at once.
+  ///
+  /// Errors: asio::error::not_connected.
   void CloseWrite(OnError on_error = {}) const {
     if (connected("CloseWrite", on_error)) state_->close_write();
   }
@@ -258,6 +286,7 @@ class Conn : public PkgOperations {
 
   /// A place for whatever the user wants to keep with the connection.
   ///
+  /// Errors: std::system_error with asio::error::not_connected.
   /// Thread safety: none; it is the user's.
   std::any& UserData() const {
     if (state_ == nullptr) throw std::system_error(make_error_code(asio::error::not_connected), "UserData");
@@ -283,17 +312,23 @@ class Conn : public PkgOperations {
     return handle;
   }
 
-  // ---- Options of the socket. Errors: the system's, Errc::Closed, Errc::InvalidOption for a negative value.
+  // ---- Options of the socket. Errors of all of them: the system's; asio::error::not_connected; Errc::Closed once the
+  // descriptor is gone; Errc::InvalidOption for a value that is negative or too large.
 
+  /// Sets whether small packages are sent at once (TCP_NODELAY) instead of waiting for an acknowledgement first. Not
+  /// for unix sockets.
   void SetNoDelay(bool on, OnError on_error = {}) const {
     set_option("SetNoDelay", detail::socket_option::no_delay, on ? 1 : 0, on_error);
   }
+  /// Returns what SetNoDelay sets.
   bool NoDelay(OnError on_error = {}) const {
     return get_option("NoDelay", detail::socket_option::no_delay, on_error) != 0;
   }
+  /// Sets whether the system probes the connection when nothing happens on it (SO_KEEPALIVE).
   void SetKeepAlive(bool on, OnError on_error = {}) const {
     set_option("SetKeepAlive", detail::socket_option::keep_alive, on ? 1 : 0, on_error);
   }
+  /// Returns what SetKeepAlive sets.
   bool KeepAlive(OnError on_error = {}) const {
     return get_option("KeepAlive", detail::socket_option::keep_alive, on_error) != 0;
   }
@@ -312,15 +347,19 @@ class Conn : public PkgOperations {
     }
     on_error.Report(error, [&] { return "SetKeepAliveTimes: " + why; });
   }
+  /// Sets the size of the system's receive buffer in bytes (SO_RCVBUF). Linux takes twice of it, for its own use.
   void SetRecvBufferSize(std::size_t bytes, OnError on_error = {}) const {
     set_option("SetRecvBufferSize", detail::socket_option::recv_buffer, bytes, on_error);
   }
+  /// Returns the size of the system's receive buffer in bytes.
   std::size_t RecvBufferSize(OnError on_error = {}) const {
     return static_cast<std::size_t>(get_option("RecvBufferSize", detail::socket_option::recv_buffer, on_error));
   }
+  /// Sets the size of the system's send buffer in bytes (SO_SNDBUF). Linux takes twice of it, for its own use.
   void SetSendBufferSize(std::size_t bytes, OnError on_error = {}) const {
     set_option("SetSendBufferSize", detail::socket_option::send_buffer, bytes, on_error);
   }
+  /// Returns the size of the system's send buffer in bytes.
   std::size_t SendBufferSize(OnError on_error = {}) const {
     return static_cast<std::size_t>(get_option("SendBufferSize", detail::socket_option::send_buffer, on_error));
   }

@@ -62,7 +62,7 @@ struct ConnOption {
   std::size_t OutboxLimit = 256 * 1024;
   /// What a send does when there is no room.
   QueuePolicy WhenFull = QueuePolicy::Block;
-  /// The longest result of RecvLine and RecvTill in bytes. At least 1.
+  /// The longest line of RecvLine and RecvTill in bytes, with what ends it. At least 1.
   std::size_t MaxLineSize = 1024 * 1024;
   /// What it means that a send is done.
   SendMode Mode = SendMode::Buffered;

@@ -29,13 +29,19 @@ class PkgOperations : public ByteOperations {
   /// SendMode::Direct when it is with the system. Waits while the outbox is full.
   ///
   /// Units and limits: at most PkgOption::MaxDataSize bytes; more is Errc::DataTooLong, and nothing was sent.
+  /// Errors: Errc::QueueFull where ConnOption::WhenFull says not to wait; asio::error::shut_down after CloseWrite.
   /// Source: GoFrame: Conn.SendPkg.
   void SendPkg(Payload data, PkgOption option = {}, OnError on_error = {}) const {
     send_pkg("SendPkg", data, option, {}, on_error);
   }
   void SendPkg(Payload data, std::error_code& ec) const { SendPkg(data, {}, ec); }
 
-  /// Errors: with SendMode::Direct Errc::TimeoutPartlySent when the first byte is out: the rest follows by itself.
+  /// Does what SendPkg does, within `timeout`.
+  ///
+  /// Errors: those of SendPkg; Errc::Timeout when it was withdrawn; with SendMode::Direct Errc::TimeoutPartlySent when
+  /// its first byte is out: the rest follows by itself.
+  /// Source: GoFrame: Conn.SendPkgWithTimeout.
+  /// Differs: in Go a part may have gone out.
   void SendPkgWithTimeout(Payload data, Timeout timeout, PkgOption option = {}, OnError on_error = {}) const {
     send_pkg("SendPkgWithTimeout", data, option, within(timeout), on_error);
   }
@@ -44,6 +50,8 @@ class PkgOperations : public ByteOperations {
   }
 
   /// Sends one package if it need not wait. Returns whether it was sent, or accepted, whole.
+  ///
+  /// Errors: those of SendPkg; that there is no room is none. Never Errc::WouldDeadlock.
   bool TrySendPkg(Payload data, PkgOption option = {}, OnError on_error = {}) const {
     detail::prepared op = prepare("TrySendPkg", option);
     const detail::pkg_header header = detail::frame(op, data.Size());
@@ -94,6 +102,9 @@ class PkgOperations : public ByteOperations {
     return async_send_pkg("AsyncSendPkg", std::move(data), option, {}, std::forward<Token>(token));
   }
 
+  /// Does what AsyncSendPkg does, within `timeout`.
+  ///
+  /// Errors: those of SendPkgWithTimeout. Lifetimes: as AsyncSendPkg.
   [[nodiscard]] asio::awaitable<void> AsyncSendPkgWithTimeout(AsyncPayload data, Timeout timeout, PkgOption option = {},
                                                               OnError on_error = {}) const {
     return await_send_pkg("AsyncSendPkgWithTimeout", std::move(data), option, within(timeout), on_error);
@@ -131,6 +142,10 @@ class PkgOperations : public ByteOperations {
   }
   void RecvPkg(std::string& into, std::error_code& ec) const { RecvPkg(into, PkgOption{}, ec); }
 
+  /// Does what RecvPkg does, within `timeout`.
+  ///
+  /// Errors: those of RecvPkg; Errc::Timeout: what came of a package stays, and the next receive goes on with it.
+  /// Source: GoFrame: Conn.RecvPkgWithTimeout.
   std::string RecvPkgWithTimeout(Timeout timeout, PkgOption option = {}, OnError on_error = {}) const {
     return receive("RecvPkgWithTimeout", option, within(timeout), on_error);
   }
@@ -144,7 +159,10 @@ class PkgOperations : public ByteOperations {
     RecvPkgWithTimeout(into, timeout, PkgOption{}, ec);
   }
 
-  /// Receives one package if it is there whole. Returns whether it was; `into` is as it was if not.
+  /// Receives one package if it is there whole. Returns whether it was; `into` is as it was if not, and what came of a
+  /// package stays.
+  ///
+  /// Errors: those of RecvPkg; that nothing is there, or that another receive waits for it, is none.
   bool TryRecvPkg(std::string& into, PkgOption option = {}, OnError on_error = {}) const {
     const detail::prepared op = prepare("TryRecvPkg", option);
     return detail::try_receive(op, detail::recv_goal::package(op.format), into, on_error);
@@ -188,6 +206,9 @@ class PkgOperations : public ByteOperations {
     return async_receive_into(prepare("AsyncRecvPkg", option), {}, into, std::forward<Token>(token));
   }
 
+  /// Does what AsyncRecvPkg does, within `timeout`.
+  ///
+  /// Errors: those of RecvPkgWithTimeout. Lifetimes: as AsyncRecvPkg.
   [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkgWithTimeout(Timeout timeout, PkgOption option = {},
                                                                      OnError on_error = {}) const {
     return await_receive("AsyncRecvPkgWithTimeout", option, within(timeout), on_error);
@@ -226,13 +247,18 @@ class PkgOperations : public ByteOperations {
   /// Sends a package, then receives one. Two threads that do it at once on one Conn may get each other's replies: the
   /// reply is the next package that comes, whoever it answers.
   ///
+  /// Errors: those of SendPkg and RecvPkg.
   /// Source: GoFrame: Conn.SendRecvPkg.
   std::string SendRecvPkg(Payload data, PkgOption option = {}, OnError on_error = {}) const {
     return send_receive_pkg("SendRecvPkg", data, option, {}, on_error);
   }
   std::string SendRecvPkg(Payload data, std::error_code& ec) const { return SendRecvPkg(data, {}, ec); }
 
-  /// The timeout covers both halves.
+  /// Does what SendRecvPkg does, within `timeout`, which covers both halves.
+  ///
+  /// Errors: those of SendPkgWithTimeout and RecvPkgWithTimeout.
+  /// Source: GoFrame: Conn.SendRecvPkgWithTimeout.
+  /// Differs: there the timeout is for the receive only.
   std::string SendRecvPkgWithTimeout(Payload data, Timeout timeout, PkgOption option = {},
                                      OnError on_error = {}) const {
     return send_receive_pkg("SendRecvPkgWithTimeout", data, option, within(timeout), on_error);
@@ -241,7 +267,10 @@ class PkgOperations : public ByteOperations {
     return SendRecvPkgWithTimeout(data, timeout, {}, ec);
   }
 
-  /// Completion: void(std::error_code, std::string).
+  /// Does what SendRecvPkg does, asynchronously. Completion: void(std::error_code, std::string). The handler is not
+  /// called from within this function.
+  ///
+  /// Lifetimes: as AsyncSendPkg.
   [[nodiscard]] asio::awaitable<std::string> AsyncSendRecvPkg(AsyncPayload data, PkgOption option = {},
                                                               OnError on_error = {}) const {
     return await_send_receive_pkg("AsyncSendRecvPkg", std::move(data), option, {}, on_error);
@@ -258,6 +287,9 @@ class PkgOperations : public ByteOperations {
     return async_send_receive_pkg("AsyncSendRecvPkg", std::move(data), option, {}, std::forward<Token>(token));
   }
 
+  /// Does what AsyncSendRecvPkg does, within `timeout`, which covers both halves.
+  ///
+  /// Errors: those of SendRecvPkgWithTimeout. Lifetimes: as AsyncSendPkg.
   [[nodiscard]] asio::awaitable<std::string> AsyncSendRecvPkgWithTimeout(AsyncPayload data, Timeout timeout,
                                                                          PkgOption option = {},
                                                                          OnError on_error = {}) const {
