@@ -46,7 +46,9 @@ class Counted {
     return [this] {
       last_ = Clock::now();
       ++begun_;
-      if (gate_.valid()) EXPECT_TRUE(comes(gate_));
+      if (gate_.valid()) {
+        EXPECT_TRUE(comes(gate_));
+      }
       ++ended_;
     };
   }
