@@ -991,6 +991,23 @@ TEST_F(Outbox, IsNoBurstWhenInputComesOrTimePasses) {
   EXPECT_EQ(sink.writes(), 20u) << "now and then";
 }
 
+TEST_F(Outbox, TellsABurstByWhatAWriteCostsHere) {
+  // Packages that come 20 microseconds after the last write: a burst where a write takes as long, else none.
+  const sender pkg("pkg");
+  for (const auto cost : {3us, 30us}) {
+    outbox& out = make();
+    host.input = false;
+    host.time += 1s;
+    host.turn = gathering::none;
+    sink.on_writes({}, write_step::everything().with([this, cost] { host.time += cost; }));
+    for (int i = 0; i < 50; ++i) {
+      host.time += 20us;
+      send_once(out, pkg);
+    }
+    EXPECT_EQ(host.turn, cost == 30us ? gathering::by_burst : gathering::none) << cost.count();
+  }
+}
+
 TEST_F(Outbox, HoldsBackWhatComesAgainAndAgainWhileItWrites) {
   outbox& out = make();
   const sender pkg("pkg");

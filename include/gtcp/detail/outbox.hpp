@@ -32,8 +32,10 @@
 
 #include <asio/buffer.hpp>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -588,8 +590,10 @@ class outbox {
     const std::array<asio::const_buffer, 2> parts = {asio::const_buffer(record.header.bytes.data(), record.header.size),
                                                      record.payload};
     if (self != nullptr) claimed_ = &record;
+    const clock::time_point begin = std::exchange(asked_at_, {});
     const io_result put = write(std::span(parts).subspan(record.header.size != 0 ? 0 : 1), lock);
     claimed_ = nullptr;
+    note_cost(begin, put, record.size());
     record.written_ = put.size;
     const bool is_whole = put.size == record.size() && !(record.direct && sink_holds_);
     if (self != nullptr && !is_whole && !put.error && !dropped_) {
@@ -743,15 +747,35 @@ class outbox {
   }
 
   /// Whether the sender, who finds nothing before its package, sends faster than it can write: the second time in a row
-  /// that it comes within a few microseconds of the last write, and neither takes nor awaits input in between.
+  /// that it comes about as soon after the last write as a write takes, and neither takes nor awaits input in between.
   bool is_hot() {
-    constexpr auto soon = std::chrono::microseconds(8);
     constexpr unsigned char often = 2;
-    if (host_.input_came() || host_.now() - written_at_ > soon)
+    asked_at_ = {};
+    if (host_.input_came()) {
+      quick_ = 0;
+      return false;
+    }
+    const clock::time_point now = host_.now();
+    if (now - written_at_ > soon())
       quick_ = 0;
     else if (quick_ < often)
       ++quick_;
+    if (quick_ != often) asked_at_ = now;
     return quick_ == often;
+  }
+
+  /// A write and a half; whatever was measured, some microseconds.
+  clock::duration soon() const noexcept {
+    using std::chrono::microseconds;
+    return std::clamp<clock::duration>(write_cost_ + write_cost_ / 2, microseconds(2), microseconds(50));
+  }
+
+  /// Measures what a write of a small package costs here, from the question whether it is hot to its end.
+  void note_cost(clock::time_point begin, const io_result& put, std::size_t size) noexcept {
+    constexpr std::size_t largest = 4096;
+    if (begin == clock::time_point() || put.error || put.size != size || size > largest) return;
+    constexpr clock::duration longest = std::chrono::microseconds(100);  // more is the scheduler's
+    write_cost_ += (std::min(written_at_ - begin, longest) - write_cost_) / 8;
   }
 
   /// Whether an io thread waits to write, and has written not long ago.
@@ -1115,12 +1139,14 @@ class outbox {
   std::size_t tried_size_ = 0;         ///< fill_.size() when a write was tried last
   std::uint64_t turn_total_ = 0;       ///< accepted_total_ when await_turn was called, or on_turn
   clock::time_point written_at_{};     ///< end of the last write
-  clock::time_point drained_at_{};     ///< when the io thread that drains was asked, or has written
-  unsigned char quick_ = 0;            ///< sends in a row that came right after a write
-  bool gathers_ = false;               ///< fill_ is held back until flush_held() or on_turn()
-  bool awaits_turn_ = false;           ///< outbox_host::await_turn was called and on_turn goes on
-  bool wants_turn_ = false;            ///< settle() is to call it
-  bool in_burst_ = false;              ///< it is held back because so many are sent
+  clock::time_point asked_at_{};       ///< when is_hot() said no, until the write that follows
+  clock::duration write_cost_ = std::chrono::microseconds(5);
+  clock::time_point drained_at_{};  ///< when the io thread that drains was asked, or has written
+  unsigned char quick_ = 0;         ///< sends in a row that came right after a write
+  bool gathers_ = false;            ///< fill_ is held back until flush_held() or on_turn()
+  bool awaits_turn_ = false;        ///< outbox_host::await_turn was called and on_turn goes on
+  bool wants_turn_ = false;         ///< settle() is to call it
+  bool in_burst_ = false;           ///< it is held back because so many are sent
   wait_direction blocked_for_ = wait_direction::write;
   drainer drainer_ = drainer::none;
   bool writing_ = false;             ///< somebody is inside sink_->write_some
