@@ -14,7 +14,6 @@
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
 
-#include <algorithm>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
@@ -188,10 +187,13 @@ class server_listener {
     const auto results =
         resolver.resolve(parsed.host, std::to_string(parsed.port), asio::ip::tcp::resolver::numeric_service, error);
     if (error) return error;
-    for (const auto& result : results) targets.push_back(dial_target::from(result.endpoint()));
-    // As in Go: a name stands for its first IPv4 address, if it has one.
-    std::stable_partition(targets.begin(), targets.end(),
-                          [](const dial_target& target) { return target.family() == asio::ip::tcp::v4().family(); });
+    // As in Go: a name stands for its first IPv4 address, if it has one. (No stable_partition: clang 19 warns of what
+    // libstdc++ 12 has in it.)
+    for (const bool v4 : {true, false}) {
+      for (const auto& result : results) {
+        if (result.endpoint().address().is_v4() == v4) targets.push_back(dial_target::from(result.endpoint()));
+      }
+    }
     return {};
   }
 
