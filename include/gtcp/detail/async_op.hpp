@@ -17,6 +17,7 @@
 #include <asio/execution/outstanding_work.hpp>
 #include <asio/post.hpp>
 #include <asio/prefer.hpp>
+#include <asio/recycling_allocator.hpp>
 #include <asio/steady_timer.hpp>
 #include <asio/system_executor.hpp>
 
@@ -108,14 +109,17 @@ class pending_handler {
   Handler handler_;
 };
 
-/// Makes and frees operations with the allocator of their handler.
+/// Makes and frees operations with the allocator of their handler. One that has none, as a coroutine's, gets memory
+/// that the io thread keeps for the next operation.
 template <class Op, class Handler>
 struct op_memory {
-  using allocator = typename std::allocator_traits<asio::associated_allocator_t<Handler>>::template rebind_alloc<Op>;
+  using fallback = asio::recycling_allocator<void>;
+  using allocator =
+      typename std::allocator_traits<asio::associated_allocator_t<Handler, fallback>>::template rebind_alloc<Op>;
 
   template <class... Args>
   static Op* make(Handler&& handler, Args&&... args) {
-    allocator memory(asio::get_associated_allocator(handler));
+    allocator memory(asio::get_associated_allocator(handler, fallback()));
     Op* const place = std::allocator_traits<allocator>::allocate(memory, 1);
     try {
       return ::new (static_cast<void*>(place)) Op(std::move(handler), std::forward<Args>(args)...);
@@ -127,7 +131,7 @@ struct op_memory {
 
   /// `handler` is the operation's own, or has been moved out of it.
   static void free(Op* op, const Handler& handler) noexcept {
-    allocator memory(asio::get_associated_allocator(handler));
+    allocator memory(asio::get_associated_allocator(handler, fallback()));
     op->~Op();
     std::allocator_traits<allocator>::deallocate(memory, op, 1);
   }
