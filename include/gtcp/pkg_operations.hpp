@@ -332,7 +332,7 @@ class PkgOperations : public ByteOperations {
 
   asio::awaitable<void> await_send_pkg(const char* name, AsyncPayload data, const PkgOption& option, limit until,
                                        OnError on_error) const {
-    if (is_standard(option)) {
+    if (is_standard(option) && data.Size() < detail::outbox::borrow_from) {
       return detail::await_send_pkg(name, detail::state_of(state_), std::move(data), until, on_error);
     }
     detail::prepared op = prepare(name, option);

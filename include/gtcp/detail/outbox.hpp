@@ -258,7 +258,8 @@ class outbox {
       return send_outcome::done;
     }
     const bool queues = may_wait && !never_waits();
-    const bool borrowed = queues && (record.direct || record.payload.size() >= borrow_from);
+    const bool large = record.payload.size() >= borrow_from;
+    const bool borrowed = queues && (record.direct || large);
     if (borrowed && self != nullptr && nothing_before()) {
       if (!writing_ && may_pass()) return send_straight(record, self, lock);
       if (record.direct) {
@@ -273,7 +274,7 @@ class outbox {
       const bool first = !writing_ && nothing_before();
       if (first && how == gathering::none && is_hot()) how = gathering::by_burst;
       const bool together = (how != gathering::none || corks_ != 0) && record.size() < cork_limit;
-      if (first && !together) return send_straight(record, nullptr, lock);
+      if (first && (large || !together)) return send_straight(record, nullptr, lock);
       if (fits(record) || (how == gathering::by_dispatch && !never_waits())) {
         record.done = true;
         if (accept(record, fill_)) {
