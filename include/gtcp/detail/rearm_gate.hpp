@@ -22,13 +22,16 @@ class rearm_gate {
     return false;
   }
 
+  /// Does not look for so many waits.
+  void close(unsigned waits) noexcept { closed_for_ = waits; }
+
   /// A look found input, or did not.
   void note(bool found) noexcept {
     constexpr unsigned looks_in_all = 64;
     constexpr unsigned pause = 512;
     if (found) ++found_;
     if (++looks_ < looks_in_all) return;
-    if (found_ < looks_in_all / 2) closed_for_ = pause;
+    if (found_ < looks_in_all / 2) close(pause);
     looks_ = found_ = 0;
   }
 
