@@ -173,6 +173,8 @@ inline void conn_state::discard_input() {
   try {
     {
       const std::lock_guard lock(mutex_);
+      // What woke the closer may have been overtaken by the end of the linger time, on another io thread.
+      if (finishing_ || descriptor_ == invalid_native_socket) return;
       closer_idle_ = false;
       input_.release();
       ended = hard_;  // not at the stream's end either: behind that of a layer the socket may have more
