@@ -7,7 +7,9 @@
 
 #include <gtcp/dial.hpp>
 
+#include "support/child_process.hpp"
 #include "support/conn_pair.hpp"
+#include "support/forms.hpp"
 #include "support/poll_until.hpp"
 #include "support/running_server.hpp"
 #include "support/sanitizers.hpp"
@@ -20,6 +22,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -39,14 +42,13 @@
 #include <unistd.h>
 #endif
 
-extern "C" void __ubsan_handle_dynamic_type_cache_miss() __attribute__((weak));  // there in a build with UBSan
-
 namespace {
 
 using namespace gtcp_test;
 using gtcp::NewConn;
 using gtcp::Server;
 using gtcp::detail::accept_pacer;
+using gtcp::detail::freed_descriptors;
 using gtcp::detail::server_listener;
 
 // ---- How long to pause
@@ -90,35 +92,26 @@ TEST(ServerListener, PauseEndsEarly) {
     std::string why;
     ASSERT_FALSE(listener.open(any_port, {}, why)) << why;
     const auto begin = std::chrono::steady_clock::now();
-    std::jthread pausing([&] { listener.pause(begin + std::chrono::hours(1)); });
-    std::atomic<bool> ended{false};
-    std::jthread ending([&] {
-      // It may not have begun to pause yet.
-      while (!ended) by_close ? listener.close() : listener.end_pause();
+    const std::uint64_t seen = freed_descriptors::of_this_process().count();
+    background pausing([&] {
+      listener.pause(begin + std::chrono::hours(1), seen);
+      return true;
     });
-    pausing.join();
-    ended = true;
+    pausing.wait_until_waiting();
+    if (by_close)
+      listener.close();
+    else
+      make_conn_and_peer().conn.Abort();  // closes a descriptor that the server has nothing to do with
+    EXPECT_TRUE(pausing.get());
   }
 }
 
 #if defined(__linux__)
 
-/// UBSan's check of dynamic types opens a pipe, and takes it for a wrong type when it can't.
-bool needs_descriptors() { return __ubsan_handle_dynamic_type_cache_miss != nullptr; }
-
-/// Ends the child process with what a test has found: 0 if all is well.
-#define CHILD_CHECK(condition)                                          \
-  do {                                                                  \
-    if (!(condition)) {                                                 \
-      std::cerr << __FILE__ << ':' << __LINE__ << ": " #condition "\n"; \
-      std::_Exit(1);                                                    \
-    }                                                                   \
-  } while (false)
-
 class ServerDeathTest : public testing::TestWithParam<kind> {
  protected:
   void SetUp() override {
-    if (needs_descriptors()) GTEST_SKIP() << "a sanitizer needs the descriptors that this test takes away";
+    if (sanitizer_needs_descriptors()) GTEST_SKIP() << "a sanitizer needs the descriptors that this test takes away";
     testing::FLAGS_gtest_death_test_style = "threadsafe";
   }
 };

@@ -381,6 +381,9 @@ inline void shutdown_send(native_socket descriptor) noexcept {
 #endif
 }
 
+/// Tells those who have run out of descriptors that one was closed.
+inline void note_freed_descriptor() noexcept;
+
 /// Closes the descriptor; `hard`: what the peer did not get is thrown away and it sees a reset.
 inline void close_socket(native_socket descriptor, bool hard) noexcept {
   if (hard) {
@@ -392,6 +395,7 @@ inline void close_socket(native_socket descriptor, bool hard) noexcept {
 #else
   ::close(descriptor);
 #endif
+  note_freed_descriptor();
 }
 
 /// Room for the address of any stream socket.
@@ -522,6 +526,7 @@ class waker {
 #if !defined(ASIO_WINDOWS)
     if (read_end_ != -1) ::close(read_end_);
     if (write_end_ != -1 && write_end_ != read_end_) ::close(write_end_);
+    if (read_end_ != -1) note_freed_descriptor();
 #endif
   }
 
@@ -609,5 +614,7 @@ inline bool is_ready(native_socket descriptor, wait_direction directions) {
 }
 
 }  // namespace gtcp::detail
+
+#include <gtcp/detail/freed_descriptors.hpp>
 
 #endif

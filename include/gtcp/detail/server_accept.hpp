@@ -6,6 +6,7 @@
 
 #include <gtcp/detail/asio_compat.hpp>
 #include <gtcp/detail/async_op.hpp>
+#include <gtcp/detail/freed_descriptors.hpp>
 #include <gtcp/detail/server_listener.hpp>
 #include <gtcp/detail/server_state.hpp>
 #include <gtcp/detail/watch.hpp>
@@ -27,8 +28,10 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -74,6 +77,7 @@ inline void accept_in_thread(server_state& server, server_listener& listener) {
   for (;;) {
     native_socket descriptor = invalid_native_socket;
     std::error_code error;
+    const std::uint64_t freed = freed_descriptors::of_this_process().count();
     switch (listener.accept(descriptor, error)) {
       case server_listener::outcome::closed: return;
       case server_listener::outcome::none_waits: listener.wait(); break;
@@ -85,7 +89,7 @@ inline void accept_in_thread(server_state& server, server_listener& listener) {
         server.note_accept_error(error);
         const accept_pacer::verdict verdict = pacer.failed(error);
         if (verdict.is_news) report_accept(server, error);
-        if (verdict.pause.count() != 0) listener.pause(clock::now() + verdict.pause);
+        if (verdict.pause.count() != 0) listener.pause(clock::now() + verdict.pause, freed);
         break;
     }
   }
@@ -115,7 +119,7 @@ inline void run_in_thread(server_state& server, server_listener& listener) {
 }
 
 /// What the asynchronous accept loop waits with. Everything but wake() is used on its strand.
-class async_accept final : public listener_watcher, public server_runner {
+class async_accept final : public listener_watcher, public server_runner, public freed_descriptors::waiter {
  public:
   async_accept(std::shared_ptr<server_state> server, std::shared_ptr<server_listener> listener,
                asio::any_io_executor strand)
@@ -172,6 +176,20 @@ class async_accept final : public listener_watcher, public server_runner {
   }
 
   void sessions_ended() noexcept override { wake(); }
+  void descriptor_freed() noexcept override { wake(); }
+
+  /// While it exists a freed descriptor, after `seen` of them, wakes the loop.
+  class pause {
+   public:
+    pause(async_accept& loop, std::uint64_t seen) : loop_(loop) { freed_.add(loop, seen); }
+    ~pause() { freed_.remove(loop_); }
+    pause(const pause&) = delete;
+    pause& operator=(const pause&) = delete;
+
+   private:
+    async_accept& loop_;
+    freed_descriptors& freed_ = freed_descriptors::of_this_process();
+  };
 
  private:
   std::shared_ptr<server_state> server_;
@@ -194,9 +212,11 @@ inline asio::awaitable<void> accept_on_strand(std::shared_ptr<server_state> serv
   for (;;) {
     native_socket descriptor = invalid_native_socket;
     std::error_code error;
+    const std::uint64_t freed = freed_descriptors::of_this_process().count();
     const server_listener::outcome outcome = listener->accept(descriptor, error);
     if (outcome == server_listener::outcome::closed) break;
     clock::time_point until = no_deadline;
+    std::optional<async_accept::pause> pausing;
     if (outcome == server_listener::outcome::accepted) {
       pacer.accepted();
       server->serve(descriptor, listener->is_unix(), executor);
@@ -211,7 +231,7 @@ inline asio::awaitable<void> accept_on_strand(std::shared_ptr<server_state> serv
       if (verdict.is_news) report_accept(*server, error);
       if (verdict.pause.count() == 0) continue;
       until = clock::now() + verdict.pause;
-      listener->note_pause();
+      pausing.emplace(loop, freed);
     }
     auto waiting = loop.wait(until);
     co_await std::move(waiting);

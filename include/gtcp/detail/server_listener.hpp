@@ -7,6 +7,7 @@
 
 #include <gtcp/detail/address.hpp>
 #include <gtcp/detail/dialer.hpp>
+#include <gtcp/detail/freed_descriptors.hpp>
 #include <gtcp/detail/platform.hpp>
 #include <gtcp/error.hpp>
 #include <gtcp/server_option.hpp>
@@ -14,7 +15,10 @@
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
 
+#include <algorithm>
+#include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <cstring>
 #include <mutex>
 #include <string>
@@ -98,26 +102,9 @@ class server_listener {
     wait_descriptor(descriptor_, wait_direction::read, wake, no_deadline);
   }
 
-  /// Waits in the calling thread for `until`, end_pause() or close().
-  void pause(clock::time_point until) {
-    std::unique_lock lock(mutex_);
-    paused_ = true;
-    changed_.wait_until(lock, until, [this] { return closed_ || !paused_; });
-    paused_ = false;
-  }
-
-  /// Makes whoever pauses try again: a descriptor may be free.
-  void end_pause() noexcept {
-    const std::lock_guard lock(mutex_);
-    if (!std::exchange(paused_, false)) return;
-    changed_.notify_all();
-    if (watcher_ != nullptr) watcher_->wake();
-  }
-
-  /// The asynchronous side of pause(): end_pause() will wake the watcher.
-  void note_pause() {
-    const std::lock_guard lock(mutex_);
-    paused_ = true;
+  /// Waits in the calling thread for `until`, a descriptor that is freed (after `seen` of them were), or close().
+  void pause(clock::time_point until, std::uint64_t seen) {
+    freed_descriptors::of_this_process().wait(seen, until, [this] { return closed_.load(); });
   }
 
   void set_watcher(listener_watcher* watcher) {
@@ -138,7 +125,8 @@ class server_listener {
   void close() noexcept {
     if (abandoned_) return;
     std::unique_lock lock(mutex_);
-    if (std::exchange(closed_, true)) return;
+    if (closed_.exchange(true)) return;
+    freed_descriptors::of_this_process().wake();
     if (watcher_ != nullptr) {
       watcher_->leave_descriptor();
       watcher_->wake();
@@ -249,9 +237,8 @@ class server_listener {
   std::string path_;  ///< of a unix socket
   file_identity file_;
   int port_ = -1;
-  bool closed_ = false;
+  std::atomic<bool> closed_{false};  ///< written under the mutex
   bool abandoned_ = false;
-  bool paused_ = false;
   waker* waiting_ = nullptr;
   listener_watcher* watcher_ = nullptr;
 };

@@ -637,7 +637,6 @@ class server_state : public std::enable_shared_from_this<server_state> {
     } catch (const std::bad_alloc&) {  // for the name of the reason; all else is done before
     }
     unlink(session);
-    if (listener_ != nullptr) listener_->end_pause();
     if (!is_leaving) return;
     if (leaving_.size() == leaving_.capacity()) {
       std::erase_if(leaving_, [](const std::weak_ptr<conn_state>& weak) { return weak.expired(); });
