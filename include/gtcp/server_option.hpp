@@ -66,7 +66,8 @@ struct ServerOption {
   /// How long the peer may take not a byte of what waits to be sent; 0 is no limit. Beyond it: reset,
   /// Errc::SendStalled.
   std::chrono::milliseconds SendStallTimeout{0};
-  /// How many bytes of unfinished packages all connections may hold together; 0 is any number. The connection that goes
+  /// How many bytes that came, and were not handed to a handler yet, all connections may hold together: unfinished
+  /// packages, and those that came while a handler does something else. 0 is any number. The connection that goes
   /// beyond it is reset, Errc::ReceiveMemoryFull.
   std::size_t MaxReceiveMemory = 0;
   /// Empty, the default: one line on stderr.

@@ -177,6 +177,23 @@ TEST(ReceiveMemory, IsSharedAndGivenBack) {
   EXPECT_EQ(memory->held, 0u);
 }
 
+TEST(ReceiveMemory, CountsNeverLessThanWhatIsHeldBehindAPackage) {
+  const auto memory = std::make_shared<receive_memory>(100'000);
+  peer_limits limits({}, memory);
+  EXPECT_TRUE(limits.hold_rest(0));
+  EXPECT_EQ(memory->held, 0u);
+  EXPECT_TRUE(limits.hold_rest(60'000));
+  EXPECT_EQ(memory->held, 60'000u);
+  for (std::size_t rest = 60'000; rest > 0; rest -= 100) {
+    EXPECT_TRUE(limits.hold_rest(rest));
+    ASSERT_GE(memory->held, rest);
+    ASSERT_LT(memory->held, rest + 17'000);
+  }
+  EXPECT_TRUE(limits.hold_rest(0));
+  EXPECT_EQ(memory->held, 0u);
+  EXPECT_FALSE(limits.hold_rest(100'001));
+}
+
 TEST(SourceAddress, IsAnIpv4AddressOrTheNetworkOfAnIpv6One) {
   const auto of = [](const char* text) { return source_address::of(asio::ip::make_address(text)); };
   EXPECT_EQ(of("10.1.2.3"), of("10.1.2.3"));

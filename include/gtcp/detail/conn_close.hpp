@@ -177,6 +177,7 @@ inline void conn_state::discard_input() {
       if (finishing_ || descriptor_ == invalid_native_socket) return;
       closer_idle_ = false;
       input_.release();
+      if (limits_ != nullptr) limits_->hold(0);
       ended = hard_;  // not at the stream's end either: behind that of a layer the socket may have more
       dead = is_dead(input_error_);
     }

@@ -174,7 +174,8 @@ inline void conn_state::consume(const recv_verdict& verdict) noexcept {
   if (verdict.skip != 0) pkgs_in_.store(pkgs_in_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   if (limits_ != nullptr) {
     limits_->note_take();
-    limits_->hold(0);
+    // What is behind it waits for a handler that may take its time.
+    if (!limits_->hold_rest(input_.size())) close(true, Errc::ReceiveMemoryFull);
   }
   if (input_.empty() && drained_) input_.release();
   if (lease_ != nullptr) lease_->note_receive();

@@ -23,7 +23,7 @@
 
 namespace gtcp::detail {
 
-/// How many bytes of unfinished packages all connections of a server hold.
+/// How many bytes that came, and are not handed out, all connections of a server hold.
 struct receive_memory {
   explicit receive_memory(std::size_t allowed) : max(allowed) {}
   const std::size_t max;
@@ -78,6 +78,13 @@ class peer_limits {
     }
     held_ = size;
     return true;
+  }
+
+  /// The same, after a package was handed out: counted up at once and down in steps, so that small packages that came
+  /// together do not cost a counter that all connections share each.
+  bool hold_rest(std::size_t size) noexcept {
+    constexpr std::size_t step = 16 * 1024;
+    return size != 0 && size <= held_ && held_ - size < step ? true : hold(size);
   }
 
   // ---- Under the connection's mutex
