@@ -40,8 +40,8 @@ struct ServerStats {
   /// serve it with, for example).
   std::map<std::string, std::uint64_t> Refused;
   /// Connections that are not served any more, by what ended them: "eof" and "reset" by the peer, "closed" on this side
-  /// or by the end of the handler, "draining", "first_pkg_timeout", "idle_timeout", "pkg_timeout", "send_stalled",
-  /// "receive_memory_full", "queue_full", "pkg_too_large", "pkg_truncated", "other".
+  /// or by the end of the handler, "draining", "handshake_timeout", "first_pkg_timeout", "idle_timeout", "pkg_timeout",
+  /// "send_stalled", "receive_memory_full", "queue_full", "pkg_too_large", "pkg_truncated", "other".
   std::map<std::string, std::uint64_t> Closed;
   std::uint64_t AcceptErrors = 0;       ///< failures to accept, a lack of descriptors for example
   std::uint64_t HandlerExceptions = 0;  ///< that went to the error callback

@@ -49,64 +49,9 @@ using gtcp::Server;
 using gtcp::ServerOption;
 using gtcp::ShutdownResult;
 
-enum class serving { thread, coroutine, pkg_handler };
-constexpr serving all_kinds[] = {serving::thread, serving::coroutine, serving::pkg_handler};
-
-/// An echo server of one kind.
-class echo_server {
- public:
-  explicit echo_server(serving which, const ServerOption& option = {}) : server_(any_port, nullptr, option) {
-    switch (which) {
-      case serving::thread: server_.SetHandler(echo); break;
-      case serving::coroutine: server_.SetHandler(async_echo); break;
-      case serving::pkg_handler:
-        server_.SetPkgHandler([](Conn& conn, std::string_view pkg) { conn.SendPkg(pkg); });
-        break;
-    }
-    server_.Start();
-  }
-  ~echo_server() { server_.CloseAndWait(ceiling); }
-
-  const Server* operator->() const { return &server_; }
-  Conn connect() const { return NewConn(server_.GetListenedAddress()); }
-  raw_peer connect_raw() const {
-    asio::ip::tcp::socket socket(raw_context());
-    socket.connect({asio::ip::address_v4::loopback(), static_cast<unsigned short>(server_.GetListenedPort())});
-    return raw_peer(std::move(socket));
-  }
-
-  /// Whether a further connection is reset, which may happen before it is quite made.
-  bool turns_away() const {
-    std::error_code error;
-    const Conn conn = NewConn(server_.GetListenedAddress(), error);
-    return error == asio::error::connection_reset || (!error && has_ended(conn));
-  }
-
-  std::uint64_t closed(const char* reason) const { return of(server_.Stats().Closed, reason); }
-  std::uint64_t refused(const char* reason) const { return of(server_.Stats().Refused, reason); }
-
- private:
-  static std::uint64_t of(const std::map<std::string, std::uint64_t>& counts, const char* reason) {
-    const auto found = counts.find(reason);
-    return found == counts.end() ? 0 : found->second;
-  }
-
-  Server server_;
-};
-
-/// Whether the other end closed or reset the connection.
-bool is_over(raw_peer& peer) {
-  try {
-    return peer.read(1).empty();
-  } catch (const std::system_error& error) {
-    return error.code() == asio::error::connection_reset;
-  }
-}
-
 class ServerLimits : public testing::TestWithParam<serving> {};
-INSTANTIATE_TEST_SUITE_P(Handlers, ServerLimits, testing::ValuesIn(all_kinds), [](const auto& each) {
-  return each.param == serving::thread ? "Thread" : each.param == serving::coroutine ? "Coroutine" : "PkgHandler";
-});
+INSTANTIATE_TEST_SUITE_P(Handlers, ServerLimits, testing::ValuesIn(all_kinds),
+                         [](const auto& each) { return name_of(each.param); });
 
 // ---- How many
 
@@ -221,6 +166,37 @@ TEST(ServerLimits, DoNotCountWhileAHandlerDoesSomethingElse) {
   EXPECT_EQ(busy.RecvPkgWithTimeout(ceiling), "more");
 }
 
+TEST_P(ServerLimits, DoNotCountWhileReadingIsPaused) {
+  ServerOption option;
+  option.IdleTimeout = 20ms;
+  option.Conn.SendBufferSize = 4096;
+  option.Conn.OutboxLimit = 16 * 1024;
+  const echo_server server(GetParam(), option);
+  raw_peer peer = server.connect_raw();
+  const std::string request = framed(pattern(60'000));
+  peer.get().non_blocking(true);
+  std::atomic<std::size_t> sent{0};
+  std::error_code error;
+  std::jthread writes([&](const std::stop_token& stop) {
+    while (!stop.stop_requested() && (!error || error == asio::error::would_block))
+      sent += peer.get().write_some(asio::buffer(std::string_view(request).substr(sent % request.size())), error);
+  });
+  const auto time_passes = [&] {
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(has_ended(server.connect()));
+  };
+  // Until the replies that are not read hold everything up, and then for some more time.
+  EXPECT_TRUE(poll_until([&, before = std::size_t{1}]() mutable {
+    time_passes();
+    return std::exchange(before, sent.load()) == sent && sent != 0;
+  }));
+  writes.request_stop();
+  writes.join();
+  ASSERT_EQ(error, asio::error::would_block);
+  time_passes();
+  peer.get().non_blocking(false);
+  for (std::size_t whole = sent / request.size(); whole > 0; --whole) ASSERT_TRUE(peer.read(request.size()) == request);
+}
+
 TEST(ServerLimits, SayWhichOneWasReached) {
   std::promise<std::pair<std::error_code, std::error_code>> told;
   ServerOption option;
@@ -266,6 +242,44 @@ TEST_P(ServerLimits, BoundTheMemoryOfUnfinishedPackages) {
   EXPECT_TRUE(third.read_pkg() == pattern(60'000));
 }
 
+TEST(ServerLimits, BoundTheMemoryOfPackagesThatWaitForAHandler) {
+  std::latch sent(1);
+  std::latch may_go_on(1);
+  std::atomic<int> handled{0};
+  Server server(any_port,
+                [&](Conn conn) {
+                  sent.wait();  // so that all of it is there at once
+                  conn.RecvPkg();
+                  ++handled;
+                  may_go_on.wait();
+                  for (;;) conn.SendPkg(conn.RecvPkg());
+                },
+                {.MaxReceiveMemory = 100'000});
+  server.Start();
+  std::vector<raw_peer> peers;
+  std::string packages;
+  for (int i = 0; i < 60; ++i) packages += framed(pattern(998));
+  for (int i = 0; i < 2; ++i) {
+    peers.push_back(connect_raw(server.GetListenedPort()));
+    peers.back().write(packages);
+  }
+  EXPECT_TRUE(poll_until([&] { return server.Stats().Active == 2; }));
+  sent.count_down();
+  EXPECT_TRUE(poll_until([&] { return handled == 2; }));
+  may_go_on.count_down();
+  EXPECT_TRUE(poll_until([&] { return server.Stats().Active == 1; }));
+  EXPECT_EQ(server.Stats().Closed["receive_memory_full"], 1u);
+  std::size_t ended = 0;
+  for (raw_peer& peer : peers) {
+    try {
+      for (int i = 1; i < 60; ++i) EXPECT_TRUE(peer.read_pkg() == pattern(998));
+    } catch (const std::exception&) {
+      ++ended;
+    }
+  }
+  EXPECT_EQ(ended, 1u);
+}
+
 TEST(ServerOption, IsRefusedWithWhatIsAllowed) {
   const auto text_of = [](const ServerOption& option) -> std::string {
     try {
@@ -280,6 +294,13 @@ TEST(ServerOption, IsRefusedWithWhatIsAllowed) {
   EXPECT_NE(text_of({.IdleTimeout = -2ms}).find("IdleTimeout is -2 ms, allowed are 0"), std::string::npos);
   EXPECT_NE(text_of({.PkgTimeout = -3ms}).find("PkgTimeout is -3 ms, allowed are 0"), std::string::npos);
   EXPECT_NE(text_of({.SendStallTimeout = -4ms}).find("SendStallTimeout is -4 ms"), std::string::npos);
+}
+
+TEST(ServerOption, IsRefusedWhileTheServerRunsToo) {
+  const echo_server server(serving::thread);
+  const auto set = [&] { server->SetOption({.IdleTimeout = -2ms}); };
+  EXPECT_NE(text_of_error(Errc::InvalidOption, set).find("SetOption: IdleTimeout is -2 ms"), std::string::npos);
+  EXPECT_TRUE(answers(server.connect()));
 }
 
 // ---- Shutdown
@@ -505,7 +526,10 @@ TEST(ServerLog, TellsOfConnectionsAndNeverOfPayload) {
   ServerOption option;
   option.ErrorCallback = [](const Conn&, std::exception_ptr) {};
   option.MaxConns = 1;
-  option.Log = [lines](gtcp::LogLevel level, std::string_view text, std::uint64_t conn_id) {
+  const auto asked = std::make_shared<std::atomic<const Server*>>(nullptr);
+  option.Log = [lines, asked](gtcp::LogLevel level, std::string_view text, std::uint64_t conn_id) {
+    // Under a lock of the library this would wait for itself.
+    if (const Server* const server = *asked) gtcp::FormatPrometheus(server->Stats());
     const std::lock_guard lock(lines->mutex);
     lines->all.push_back({level, std::string(text), conn_id});
     throw std::runtime_error("a log that fails costs nothing");
@@ -518,6 +542,7 @@ TEST(ServerLog, TellsOfConnectionsAndNeverOfPayload) {
         throw std::runtime_error("broken");
       },
       option);
+  *asked = &server;
   server.Start();
   const Conn conn = NewConn(server.GetListenedAddress());
   const std::uint64_t id = std::stoull(conn.RecvPkg());

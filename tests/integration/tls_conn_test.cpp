@@ -8,6 +8,7 @@
 
 #include "support/conn_pair.hpp"
 #include "support/poll_until.hpp"
+#include "support/running_server.hpp"
 #include "support/tls_certificates.hpp"
 
 #include <asio/cancellation_signal.hpp>
@@ -571,6 +572,26 @@ TEST(TlsServer, ClosesAHalfHandshakeAtItsDeadlineAndServesOthersMeanwhile) {
     for (std::size_t i = 0; i < halves.size(); ++i) EXPECT_EQ(echoing.error(i).code(), Errc::Timeout);
     expect_echo(gtcp::NewConnTLS(echoing.address(), client_context()));
   }
+}
+
+TEST(TlsServer, CountsAHandshakeAsAConnection) {
+  gtcp::TLSOption tls;
+  tls.HandshakeTimeout = 300ms;
+  served echoing(echo, server_context(), tls);
+  gtcp::ServerOption option;
+  option.MaxConns = 1;
+  option.ErrorCallback = [](const Conn&, const std::exception_ptr&) {};
+  echoing.server.SetOption(option);
+  gtcp_test::raw_peer half(raw_client(echoing.address()));
+  EXPECT_TRUE(poll_until([&] { return echoing.server.Stats().Active == 1; }));
+  std::error_code error;
+  gtcp::NewConnTLS(echoing.address(), client_context(), error);
+  EXPECT_TRUE(error);
+  EXPECT_EQ(echoing.server.Stats().Refused["max_conns"], 1u);
+  EXPECT_TRUE(gtcp_test::is_over(half));
+  EXPECT_TRUE(poll_until([&] { return echoing.server.Stats().Active == 0; }));
+  EXPECT_EQ(echoing.server.Stats().Closed["handshake_timeout"], 1u);
+  expect_echo(gtcp::NewConnTLS(echoing.address(), client_context()));
 }
 
 TEST(TlsServer, EndsHandshakesWhenItCloses) {

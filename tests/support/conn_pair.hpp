@@ -11,6 +11,7 @@
 #include <asio/buffer.hpp>
 #include <asio/generic/stream_protocol.hpp>
 #include <asio/io_context.hpp>
+#include <asio/ip/address_v4.hpp>
 #include <asio/ip/tcp.hpp>
 #include <asio/local/stream_protocol.hpp>
 
@@ -146,6 +147,14 @@ class raw_peer {
 inline asio::io_context& raw_context() {
   static asio::io_context& context = *new asio::io_context;
   return context;
+}
+
+/// Connects to a port of this machine.
+inline raw_peer connect_raw(int port) {
+  asio::ip::tcp::socket socket(raw_context());
+  socket.connect({asio::ip::address_v4::loopback(), static_cast<unsigned short>(port)});
+  socket.set_option(asio::ip::tcp::no_delay(true));
+  return raw_peer(std::move(socket));
 }
 
 enum class net { tcp, unix_socket };

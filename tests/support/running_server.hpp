@@ -7,18 +7,22 @@
 #include <gtcp/dial.hpp>
 #include <gtcp/server.hpp>
 
+#include "support/conn_pair.hpp"
 #include "support/poll_until.hpp"
 
 #include <asio/awaitable.hpp>
 #include <asio/io_context.hpp>
 
 #include <chrono>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <future>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -36,6 +40,14 @@ enum class kind { thread, coroutine, user_executor };
 
 inline std::string name_of(kind which) {
   return which == kind::thread ? "Thread" : which == kind::coroutine ? "Coroutine" : "UserExecutor";
+}
+
+/// The kinds of handlers.
+enum class serving { thread, coroutine, pkg_handler };
+inline constexpr serving all_kinds[] = {serving::thread, serving::coroutine, serving::pkg_handler};
+
+inline std::string name_of(serving which) {
+  return which == serving::thread ? "Thread" : which == serving::coroutine ? "Coroutine" : "PkgHandler";
 }
 
 /// Runs a server of one kind of handler.
@@ -140,6 +152,60 @@ inline bool answers(const Conn& conn, const std::string& text = "ping") {
   conn.SendPkg(text, error);
   return !error && conn.RecvPkgWithTimeout(ceiling, error) == text;
 }
+
+/// Whether the other end closed or reset the connection.
+inline bool is_over(raw_peer& peer) {
+  try {
+    return peer.read(1).empty();
+  } catch (const std::system_error& error) {
+    return error.code() == asio::error::connection_reset;
+  }
+}
+
+/// An echo server of one kind.
+class echo_server {
+ public:
+  /// `prepare` is called before it serves.
+  explicit echo_server(serving which, const gtcp::ServerOption& option = {},
+                       const std::function<void(const gtcp::Server&)>& prepare = {})
+      : server_(any_port, nullptr, option) {
+    switch (which) {
+      case serving::thread: server_.SetHandler(echo); break;
+      case serving::coroutine: server_.SetHandler(async_echo); break;
+      case serving::pkg_handler:
+        server_.SetPkgHandler([](Conn& conn, std::string_view pkg) { conn.SendPkg(pkg); });
+        break;
+    }
+    if (prepare) prepare(server_);
+    server_.Start();
+  }
+  ~echo_server() { server_.CloseAndWait(ceiling); }
+  echo_server(const echo_server&) = delete;
+  echo_server& operator=(const echo_server&) = delete;
+
+  const gtcp::Server* operator->() const { return &server_; }
+  int port() const { return server_.GetListenedPort(); }
+  Conn connect() const { return gtcp::NewConn(server_.GetListenedAddress()); }
+  raw_peer connect_raw() const { return gtcp_test::connect_raw(port()); }
+
+  /// Whether a further connection is reset, which may happen before it is quite made.
+  bool turns_away() const {
+    std::error_code error;
+    const Conn conn = gtcp::NewConn(server_.GetListenedAddress(), error);
+    return error == asio::error::connection_reset || (!error && has_ended(conn));
+  }
+
+  std::uint64_t closed(const char* reason) const { return of(server_.Stats().Closed, reason); }
+  std::uint64_t refused(const char* reason) const { return of(server_.Stats().Refused, reason); }
+
+ private:
+  static std::uint64_t of(const std::map<std::string, std::uint64_t>& counts, const char* reason) {
+    const auto found = counts.find(reason);
+    return found == counts.end() ? 0 : found->second;
+  }
+
+  gtcp::Server server_;
+};
 
 }  // namespace gtcp_test
 

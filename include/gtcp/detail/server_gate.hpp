@@ -78,6 +78,7 @@ inline const char* reason_name(const std::error_code& reason) noexcept {
       case Errc::QueueFull: return "queue_full";
       case Errc::FirstPkgTimeout: return "first_pkg_timeout";
       case Errc::IdleTimeout: return "idle_timeout";
+      case Errc::Timeout: return "handshake_timeout";  // the only one that ends a connection
       case Errc::PkgTimeout: return "pkg_timeout";
       case Errc::SendStalled: return "send_stalled";
       case Errc::ReceiveMemoryFull: return "receive_memory_full";

@@ -67,7 +67,7 @@ class server_layer {
  public:
   virtual ~server_layer() = default;
   virtual std::unique_ptr<transport> wrap(native_socket descriptor) const = 0;
-  /// For the handshake of one connection, in its own thread or coroutine.
+  /// For the handshake of one connection that was accepted just now.
   virtual time_limit handshake_limit() const = 0;
 };
 
@@ -90,6 +90,7 @@ class server_session {
         conn_(std::move(conn)),
         state_(state_of(conn_access::state(conn_))),
         layer_(std::move(layer)),
+        handshake_limit_(layer_ != nullptr ? layer_->handshake_limit() : time_limit()),
         source_(source),
         waited_for_(waited_for) {}
   ~server_session();
@@ -116,6 +117,7 @@ class server_session {
   Conn conn_;
   const std::shared_ptr<conn_state> state_;
   const std::shared_ptr<const server_layer> layer_;
+  const time_limit handshake_limit_;  ///< counts from accept on
   const source_address source_;
   const bool waited_for_;  ///< by the server's destructor
 
@@ -732,7 +734,7 @@ inline void server_session::run() {
   try {
     if (layer_ != nullptr) {
       std::string nothing;
-      end_handshake(state_->receive(recv_goal::handshake(), layer_->handshake_limit(), nothing));
+      end_handshake(state_->receive(recv_goal::handshake(), handshake_limit_, nothing));
     }
     handler_.run(conn_);
   } catch (...) {
@@ -745,8 +747,8 @@ inline asio::awaitable<void> server_session::serve(std::unique_ptr<server_sessio
   try {
     if (self->layer_ != nullptr) {
       std::error_code error;
-      auto waiting = async_receive(prepared{"handshake", self->state_}, recv_goal::handshake(),
-                                   self->layer_->handshake_limit(), asio::redirect_error(asio::use_awaitable, error));
+      auto waiting = async_receive(prepared{"handshake", self->state_}, recv_goal::handshake(), self->handshake_limit_,
+                                   asio::redirect_error(asio::use_awaitable, error));
       co_await std::move(waiting);
       self->end_handshake(error);
     }
@@ -815,7 +817,7 @@ inline void server_session::pump(std::unique_ptr<server_session> self) {
     asio::post(executor, [begin, conn, self = std::move(self)]() mutable { begin(conn, std::move(self)); });
     return;
   }
-  const time_limit limit = self->layer_->handshake_limit();
+  const time_limit limit = self->handshake_limit_;
   auto waiting = [begin, conn, self = std::move(self)](std::error_code error, const std::string&) mutable {
     try {
       self->end_handshake(error);
@@ -830,7 +832,7 @@ inline void server_session::pump(std::unique_ptr<server_session> self) {
 /// Throws if the connection can't be served. What the layer says of the reason is still delivered, but not to a peer
 /// that takes too long.
 inline void server_session::end_handshake(const std::error_code& error) const {
-  if (error == Errc::Timeout) conn_.Abort();
+  if (error == Errc::Timeout) state_->close(true, error);
   if (error) throw std::system_error(error, "handshake [" + conn_.RemoteAddr() + "]");
 }
 
