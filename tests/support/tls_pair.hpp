@@ -127,7 +127,8 @@ class tls_end {
   std::unique_ptr<gtcp::detail::tls_transport> tls_;
 };
 
-inline gtcp::Conn make_tls_conn(raw_peer::socket&& socket, bool is_server, const gtcp::ConnOption& option) {
+inline gtcp::Conn make_tls_conn(raw_peer::socket&& socket, bool is_server, const gtcp::ConnOption& option,
+                                const std::shared_ptr<asio::ssl::context>& context) {
   gtcp::detail::tls_settings settings;
   settings.is_server = is_server;
   settings.server_name = "localhost";
@@ -136,9 +137,11 @@ inline gtcp::Conn make_tls_conn(raw_peer::socket&& socket, bool is_server, const
   if (gtcp::detail::prepare_socket(descriptor)) throw std::runtime_error("make_tls_conn: socket");
   if (gtcp::detail::apply(option, descriptor, gtcp::detail::is_unix_socket(descriptor)))
     throw std::runtime_error("make_tls_conn: options");
-  auto layer = std::make_unique<gtcp::detail::tls_transport>(descriptor,
-                                                             is_server ? server_context() : client_context(), settings);
+  auto layer = std::make_unique<gtcp::detail::tls_transport>(descriptor, context, settings);
   return gtcp::detail::make_conn(guard.release(), option, std::move(layer));
+}
+inline gtcp::Conn make_tls_conn(raw_peer::socket&& socket, bool is_server, const gtcp::ConnOption& option) {
+  return make_tls_conn(std::move(socket), is_server, option, is_server ? server_context() : client_context());
 }
 
 inline void shake_hands(const gtcp::Conn& conn) {
@@ -148,12 +151,16 @@ inline void shake_hands(const gtcp::Conn& conn) {
   if (error) throw std::system_error(error, "shake_hands");
 }
 
-inline conn_pair make_tls_conn_pair(const gtcp::ConnOption& option_a = {}, const gtcp::ConnOption& option_b = {}) {
-  auto [first, second] = connected_sockets(net::tcp);
-  conn_pair pair{make_tls_conn(std::move(first), true, option_a), make_tls_conn(std::move(second), false, option_b)};
+inline void shake_hands(const conn_pair& pair) {
   std::thread other([&] { shake_hands(pair.a); });
   shake_hands(pair.b);
   other.join();
+}
+
+inline conn_pair make_tls_conn_pair(const gtcp::ConnOption& option_a = {}, const gtcp::ConnOption& option_b = {}) {
+  auto [first, second] = connected_sockets(net::tcp);
+  conn_pair pair{make_tls_conn(std::move(first), true, option_a), make_tls_conn(std::move(second), false, option_b)};
+  shake_hands(pair);
   return pair;
 }
 
