@@ -126,6 +126,30 @@ void carry(end& from, end& to, const std::string& bytes) {
   EXPECT_EQ(came, bytes);
 }
 
+TEST(TlsTransport, TellsOfARecordThatHasBegun) {
+  tls_pair pair(false);
+  pair.must_handshake();
+  std::string got;
+  pair.client->write("hello");
+  pair.server->read(got);
+  EXPECT_EQ(got, "hello");
+  const gtcp::detail::input_below before = pair.server->tls->below();
+  EXPECT_FALSE(before.has_begun);
+  // The header of a record of 16 KiB, and some bytes of it.
+  const std::string record(
+      "\x17\x03\x03\x40\x00"
+      "abc",
+      8);
+  for (std::size_t sent = 1; sent <= record.size(); ++sent) {
+    const asio::const_buffer byte(&record[sent - 1], 1);
+    gtcp::detail::write_some(pair.client->descriptor, std::span(&byte, 1));
+    EXPECT_EQ(pair.server->read(got).wait_for, wait_direction::read);
+    EXPECT_EQ(pair.server->tls->below().bytes, before.bytes + sent);
+    const bool is_whole_header = sent == 5;  // OpenSSL has taken it, and nothing of the rest is there
+    EXPECT_TRUE(is_whole_header || pair.server->tls->below().has_begun) << sent;
+  }
+}
+
 TEST(TlsTransport, CarriesBytesBothWays) {
   tls_pair pair;
   pair.must_handshake();

@@ -261,8 +261,10 @@ inline std::error_code conn_state::receive_as_holder(thread_receiver& self, std:
 
 inline void conn_state::begin_wait(const recv_goal& goal) noexcept {
   if (limits_ == nullptr) return;
-  const bool in_pkg = goal.is_package() && !input_.empty();
-  limits_->begin_wait(clock::now(), bytes_in_.load(std::memory_order_relaxed), in_pkg);
+  // Of a layer's record every byte counts, too: as life, and as the beginning of a package.
+  const input_below below = transport_->below();
+  const bool in_pkg = goal.is_package() && (!input_.empty() || below.has_begun);
+  limits_->begin_wait(clock::now(), bytes_in_.load(std::memory_order_relaxed) + below.bytes, in_pkg);
 }
 
 inline void conn_state::end_wait() noexcept {

@@ -58,7 +58,8 @@ class tls_socket {
 
   std::size_t pending() const noexcept { return pending_.size(); }
   std::uint64_t sent() const noexcept { return sent_; }  ///< bytes that the system took
-  bool ended() const noexcept { return ended_; }         ///< the peer's system ended the stream
+  std::uint64_t received() const noexcept { return received_; }
+  bool ended() const noexcept { return ended_; }  ///< the peer's system ended the stream
   const std::error_code& read_error() const noexcept { return read_error_; }
   const std::error_code& write_error() const noexcept { return write_error_; }
 
@@ -139,6 +140,7 @@ class tls_socket {
       read_error_ = got.error;
       return -1;
     }
+    received_ += got.size;
     ended_ = got.size == 0;
     drained_ = got.size < buffer.size();
     return static_cast<int>(got.size);
@@ -147,6 +149,7 @@ class tls_socket {
   const native_socket descriptor_;
   byte_buffer pending_;
   std::uint64_t sent_ = 0;
+  std::uint64_t received_ = 0;
   std::error_code read_error_{};
   std::error_code write_error_{};
   bool drained_ = false;

@@ -79,7 +79,9 @@ class tls_transport final : public transport {
 
   io_result handshake() override {
     const std::lock_guard lock(mutex_);
-    return establish();
+    const io_result step = establish();
+    below_ = {socket_.received(), false};
+    return step;
   }
 
   io_result read_some(asio::mutable_buffer buffer) override {
@@ -109,10 +111,13 @@ class tls_transport final : public transport {
         read_end_ = failure(why);
     }
     socket_.flush();  // answers to key updates
+    below_ = {socket_.received(), ::SSL_has_pending(ssl_.get()) == 1};
     if (total == 0 && read_end_) return {0, read_end_};
     if (total == 0 && starved) return {0, {}, wants()};
     return {total, {}, wait_direction::none, starved && socket_.pending() == 0};
   }
+
+  input_below below() const noexcept override { return below_; }
 
   io_result write_some(std::span<const asio::const_buffer> buffers) override {
     const std::lock_guard lock(mutex_);
@@ -367,6 +372,7 @@ class tls_transport final : public transport {
   mutable std::mutex mutex_;
   tls_socket socket_;
   std::unique_ptr<SSL, free_ssl> ssl_;
+  input_below below_;           ///< only for who reads
   std::error_code read_end_{};  ///< what every further read says
   std::error_code fatal_{};     ///< the SSL object can't be used any more
   bool established_ = false;

@@ -10,6 +10,7 @@
 #include <asio/buffer.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <system_error>
 
@@ -23,6 +24,12 @@ struct io_result {
   bool holds = false;                              ///< write: a part of what was taken is not with the system yet
 };
 
+/// What came and is not there to be read yet, since a layer needs more of it.
+struct input_below {
+  std::uint64_t bytes = 0;  ///< all that ever came
+  bool has_begun = false;   ///< some of it waits for the rest
+};
+
 /// Thread safety: one thread may read while one other writes; the calls of one direction need an order of their own.
 class transport {
  public:
@@ -32,6 +39,9 @@ class transport {
   virtual io_result handshake() { return {}; }
 
   virtual io_result read_some(asio::mutable_buffer buffer) = 0;
+
+  /// As it was after the last read, for who reads.
+  virtual input_below below() const noexcept { return {}; }
 
   /// What the transport holds of what it took, it goes on with at every further call, also one without bytes.
   virtual io_result write_some(std::span<const asio::const_buffer> buffers) = 0;
