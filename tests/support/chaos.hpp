@@ -77,10 +77,12 @@ inline asio::awaitable<void> echo(Conn conn, token alive) {
 /// One thread's share of a round.
 class actor {
  public:
-  actor(Conn a, Conn b, token alive, bool with_timers, std::uint32_t number)
+  /// `of_a` and `of_b` are for the handlers of either connection.
+  actor(Conn a, Conn b, token of_a, token of_b, bool with_timers, std::uint32_t number)
       : a_(std::move(a)),
         b_(std::move(b)),
-        alive_(std::move(alive)),
+        of_a_(std::move(of_a)),
+        of_b_(std::move(of_b)),
         with_timers_(with_timers),
         roll_(number),
         number_(number) {}
@@ -90,24 +92,26 @@ class actor {
   }
 
  private:
-  auto handler() {
-    return [alive = alive_, a = roll_.one_in(3) ? a_ : Conn(), b = roll_.one_in(3) ? b_ : Conn(),
+  auto handler(const token& alive) {
+    return [alive, a = roll_.one_in(3) ? a_ : Conn(), b = roll_.one_in(3) ? b_ : Conn(),
             roll = dice(number_ * 1000 + static_cast<std::uint32_t>(roll_(1000)))](auto&&...) mutable {
       meddle(roll, a, b);
     };
   }
 
   void act() {
-    const Conn conn = roll_.one_in(2) ? a_ : b_;
+    const bool on_a = roll_.one_in(2);
+    const Conn conn = on_a ? a_ : b_;
+    const token& alive = on_a ? of_a_ : of_b_;
     std::error_code error;
     const std::string bytes(roll_.one_in(5) ? roll_(60'000) : roll_(300), 'x');
     switch (roll_(23)) {
       case 0: conn.SendPkgWithTimeout(bytes, roll_.microseconds(500), error); break;
       case 1: conn.RecvPkgWithTimeout(roll_.microseconds(300), error); break;
-      case 2: conn.AsyncRecvPkg(handler()); break;
-      case 3: conn.AsyncRecvPkgWithTimeout(roll_.microseconds(500), handler()); break;
-      case 4: conn.AsyncSendPkg(std::string(bytes), handler()); break;
-      case 5: conn.AsyncSendPkgWithTimeout(std::string(bytes), roll_.microseconds(500), handler()); break;
+      case 2: conn.AsyncRecvPkg(handler(alive)); break;
+      case 3: conn.AsyncRecvPkgWithTimeout(roll_.microseconds(500), handler(alive)); break;
+      case 4: conn.AsyncSendPkg(std::string(bytes), handler(alive)); break;
+      case 5: conn.AsyncSendPkgWithTimeout(std::string(bytes), roll_.microseconds(500), handler(alive)); break;
       case 6: conn.TrySendPkg(bytes, error); break;
       case 7: {
         std::string into;
@@ -117,40 +121,40 @@ class actor {
       case 8: {
         const Cork cork(conn);
         conn.TrySendPkg(bytes, error);
-        conn.AsyncSendPkg(std::string(bytes), handler());
+        conn.AsyncSendPkg(std::string(bytes), handler(alive));
         break;
       }
       case 9: conn.SetDeadline(std::chrono::steady_clock::now() + roll_.microseconds(400), error); break;
       case 10: conn.SetDeadline({}, error); break;
       case 11: conn.FlushWithTimeout(roll_.microseconds(400), error); break;
-      case 12: conn.AsyncFlush(handler()); break;
+      case 12: conn.AsyncFlush(handler(alive)); break;
       case 13:
         if (conn && with_timers_) {
           conn.SetTimeout(roll_.microseconds(500),
-                          [alive = alive_, roll = roll_](Conn self) mutable { meddle(roll, self, self); });
+                          [alive, roll = roll_](Conn self) mutable { meddle(roll, self, self); });
         }
         break;
       case 14:
         if (conn && with_timers_)
-          conn.SetInterval(100us, [alive = alive_](Conn self) {
+          conn.SetInterval(100us, [alive](Conn self) {
             std::error_code ended;
             self.TrySendPkg("tick", ended);
           });
         break;
       case 15: {
         asio::cancellation_signal& signal = signals_.emplace_back();
-        conn.AsyncRecvPkg(asio::bind_cancellation_slot(signal.slot(), handler()));
+        conn.AsyncRecvPkg(asio::bind_cancellation_slot(signal.slot(), handler(alive)));
         break;
       }
       case 16: {
         asio::cancellation_signal& signal = signals_.emplace_back();
-        conn.AsyncSendPkg(std::string(bytes), asio::bind_cancellation_slot(signal.slot(), handler()));
+        conn.AsyncSendPkg(std::string(bytes), asio::bind_cancellation_slot(signal.slot(), handler(alive)));
         break;
       }
       case 17:
         if (!signals_.empty()) signals_[roll_(signals_.size())].emit(asio::cancellation_type::total);
         break;
-      case 18: asio::co_spawn(conn.get_executor(), echo(conn, alive_), [alive = alive_](std::exception_ptr) {}); break;
+      case 18: asio::co_spawn(conn.get_executor(), echo(conn, alive), [alive](std::exception_ptr) {}); break;
       case 19:
         conn.SetSendMode(roll_.one_in(2) ? gtcp::SendMode::Direct : gtcp::SendMode::Buffered, error);
         conn.LocalAddr();
@@ -160,7 +164,7 @@ class actor {
         break;
       case 20:
         if (roll_.one_in(4)) conn.CloseAndWait(roll_.microseconds(1000), error);
-        if (roll_.one_in(4)) conn.AsyncClose(handler());
+        if (roll_.one_in(4)) conn.AsyncClose(handler(alive));
         break;
       case 21:
         if (roll_.one_in(10)) meddle(roll_, conn, conn);
@@ -168,7 +172,7 @@ class actor {
         if (roll_.one_in(20)) b_ = Conn();
         break;
       case 22:
-        if (conn && roll_.one_in(3)) conn.SetPkgHandler(handler(), handler());
+        if (conn && roll_.one_in(3)) conn.SetPkgHandler(handler(alive), handler(alive));
         conn.Stats();
         break;
     }
@@ -176,7 +180,8 @@ class actor {
 
   Conn a_;
   Conn b_;
-  token alive_;
+  token of_a_;
+  token of_b_;
   const bool with_timers_;
   dice roll_;
   const std::uint32_t number_;
@@ -207,7 +212,8 @@ inline std::string name_of(where which) {
 template <class Connect>
 void run_round(where which, std::uint32_t number, const Connect& connect) {
   dice roll(number);
-  const token alive = std::make_shared<int>(0);
+  const token of_a = std::make_shared<int>(0);
+  const token of_b = std::make_shared<int>(0);
   auto context = std::make_unique<asio::io_context>();
   auto work = std::make_unique<asio::executor_work_guard<asio::io_context::executor_type>>(context->get_executor());
   gtcp::ConnOption option;
@@ -223,7 +229,7 @@ void run_round(where which, std::uint32_t number, const Connect& connect) {
   std::deque<actor> actors;  // their signals live as long as the operations
   thread_group threads;
   for (std::uint32_t id = 0; id < 4; ++id) {
-    actor& one = actors.emplace_back(a, b, alive, which != where::stopped_context, number * 8 + id);
+    actor& one = actors.emplace_back(a, b, of_a, of_b, which != where::stopped_context, number * 8 + id);
     threads.run([&one, actions = 1 + roll(25)] { one.run(actions); });
   }
   for (std::size_t pause = roll(500); pause > 0; --pause) std::this_thread::yield();
@@ -237,15 +243,17 @@ void run_round(where which, std::uint32_t number, const Connect& connect) {
   EXPECT_FALSE(error) << error.message();
   b.CloseAndWait(ceiling, error);
   EXPECT_FALSE(error) << error.message();
-  constexpr long own = 5;  // this function's, and each actor's
-  if (which != where::stopped_context) {
+  const auto all_gone = [](const token& alive) {
+    constexpr long own = 5;  // this function's, and each actor's
     EXPECT_TRUE(poll_until([&] { return alive.use_count() == own; })) << alive.use_count() - own << " are left";
-  }
+  };
+  if (which != where::stopped_context) all_gone(of_a);
+  all_gone(of_b);  // before the context is destroyed, which they may use
   work.reset();
   io.join();
   finish_default_runtime();
   context.reset();  // with what is left in it
-  EXPECT_TRUE(poll_until([&] { return alive.use_count() == own; })) << alive.use_count() - own << " are left";
+  all_gone(of_a);
 }
 
 }  // namespace gtcp_test::chaos
