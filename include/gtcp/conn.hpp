@@ -24,6 +24,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <new>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -440,7 +441,12 @@ class Conn : public PkgOperations {
             job();
           return !conn.IsClosed();
         });
-    state_->bind(entry);
+    try {
+      state_->bind(entry);
+    } catch (const std::bad_alloc&) {
+      detail::timer_access::close_without_waiting(entry);
+      throw;
+    }
     return entry;
   }
 };

@@ -5,13 +5,18 @@
 // The io threads on which asynchronous operations and the leftovers of blocking ones go on, unless the user brings an
 // executor.
 
+#include <gtcp/detail/asio_compat.hpp>
 #include <gtcp/detail/platform.hpp>
 #include <gtcp/error.hpp>
 
 #include <asio/any_io_executor.hpp>
+#include <asio/execution/context.hpp>
+#include <asio/execution_context.hpp>
 #include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
+#include <asio/query.hpp>
 #include <asio/steady_timer.hpp>
+#include <asio/strand.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -43,6 +48,17 @@ class runtime_lane : public asio::io_context {
   runtime_lane() : asio::io_context(1), work_(get_executor()) {
     // Makes the reactor now: when the first connection waits there may be no descriptors left for it.
     const asio::steady_timer reactor(*this);
+    next_ = all().load();
+    while (!all().compare_exchange_weak(next_, this)) {
+    }
+  }
+
+  /// Whether the context is that of an io thread.
+  static bool is_one(const asio::execution_context& context) noexcept {
+    for (const runtime_lane* lane = all().load(); lane != nullptr; lane = lane->next_) {
+      if (static_cast<const asio::execution_context*>(lane) == &context) return true;
+    }
+    return false;
   }
 
   void start() {
@@ -67,9 +83,6 @@ class runtime_lane : public asio::io_context {
 
   /// Ends the thread and destroys every handler that still waits.
   void end() {
-    // A list of those that ended, so that no leak checker takes them for lost.
-    static std::atomic<runtime_lane*> last_ended{nullptr};
-    ended_before_ = last_ended.exchange(this);
     abandoned_ = thread_.get_id() == std::this_thread::get_id();
     stop();
     if (!thread_.joinable()) return;
@@ -82,6 +95,12 @@ class runtime_lane : public asio::io_context {
   }
 
  private:
+  /// The last one that was made. Through it, no leak checker takes those that ended for lost.
+  static std::atomic<runtime_lane*>& all() noexcept {
+    static std::atomic<runtime_lane*> last{nullptr};
+    return last;
+  }
+
   /// A completion handler threw: other connections depend on this thread, so it goes on.
   static void report(const char* what) noexcept {
     std::fprintf(stderr, "gtcp: exception left a completion handler: %s\n", what);
@@ -90,8 +109,16 @@ class runtime_lane : public asio::io_context {
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   std::thread thread_;
   bool abandoned_ = false;
-  runtime_lane* ended_before_ = nullptr;
+  runtime_lane* next_ = nullptr;
 };
+
+/// Returns an executor on which things go on one after the other: `io` itself where it is that of an io thread, else a
+/// strand. (That also is Asio's only way to make one that can't crash for want of memory.)
+inline asio::any_io_executor serial_executor(const asio::any_io_executor& io) {
+  const auto* const plain = target_of<asio::io_context::executor_type>(io);
+  if (plain != nullptr && runtime_lane::is_one(asio::query(*plain, asio::execution::context))) return io;
+  return asio::make_strand(io);
+}
 
 }  // namespace detail
 
@@ -162,6 +189,7 @@ class Runtime {
  private:
   /// Under the mutex.
   detail::runtime_lane& lane(std::size_t index) {
+    lanes_.reserve(index + 1);
     while (lanes_.size() <= index) lanes_.push_back(new detail::runtime_lane);
     if (!lanes_[index]->started()) lanes_[index]->start();
     return *lanes_[index];

@@ -131,9 +131,13 @@ class Server {
           detail::run_in_thread(*server, *listener);
         }).detach();
       } catch (const std::system_error& failure) {
+        error = failure.code();
+      } catch (const std::bad_alloc&) {
+        error = detail::no_memory_error();
+      }
+      if (error) {
         server->end_accepting();
         server->end_run();
-        error = failure.code();
       }
     }
     report("Start", error, why, on_error);
@@ -194,13 +198,29 @@ class Server {
     return asio::async_initiate<Token, void(std::error_code, ShutdownResult)>(
         [](auto handler, std::shared_ptr<detail::server_state> server, Timeout limit) {
           using handler_type = decltype(handler);
-          asio::any_io_executor executor = Runtime::Default().get_executor();
-          auto pending = std::make_shared<detail::pending_handler<handler_type>>(std::move(handler), executor);
-          std::thread([pending, server, until = detail::deadline_after(limit)] {
-            detail::block_signals();
-            const ShutdownResult result = server->shutdown(until);
-            std::move(*pending).complete(false, std::error_code(), result);
-          }).detach();
+          const auto io = [] { return Runtime::Default().get_executor(); };
+          const auto begin = [&] {
+            const asio::any_io_executor executor = io();
+            const auto pending = std::make_shared<detail::pending_handler<handler_type>>(std::move(handler), executor);
+            try {
+              std::thread([pending, server, until = detail::deadline_after(limit)] {
+                detail::block_signals();
+                ShutdownResult result;
+                std::error_code error;
+                try {
+                  result = server->shutdown(until);
+                } catch (const std::bad_alloc&) {
+                  error = detail::no_memory_error();
+                }
+                std::move(*pending).complete(false, error, result);
+              }).detach();
+            } catch (const std::system_error& failure) {
+              std::move(*pending).complete(false, failure.code(), ShutdownResult());
+            } catch (const std::bad_alloc&) {
+              std::move(*pending).complete(false, detail::no_memory_error(), ShutdownResult());
+            }
+          };
+          detail::begin_or_refuse(handler, io, std::error_code(), begin, ShutdownResult());
         },
         token, state(), grace);
   }

@@ -6,6 +6,7 @@
 // allocator, its cancellation slot) around the operations of the connection, which know none of it.
 
 #include <gtcp/detail/conn_state.hpp>
+#include <gtcp/detail/scarce_memory.hpp>
 #include <gtcp/payload.hpp>
 
 #include <asio/any_io_executor.hpp>
@@ -13,19 +14,17 @@
 #include <asio/associated_cancellation_slot.hpp>
 #include <asio/associated_executor.hpp>
 #include <asio/async_result.hpp>
-#include <asio/dispatch.hpp>
 #include <asio/execution/outstanding_work.hpp>
-#include <asio/post.hpp>
 #include <asio/prefer.hpp>
 #include <asio/recycling_allocator.hpp>
 #include <asio/steady_timer.hpp>
 #include <asio/system_executor.hpp>
 
+#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
 #include <system_error>
-#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -57,25 +56,6 @@ struct prepared {
   }
 };
 
-/// A handler with its results, on its way through an executor.
-template <class Handler, class... Results>
-class completion {
- public:
-  using allocator_type = asio::associated_allocator_t<Handler>;
-
-  completion(Handler&& handler, Results... results) : handler_(std::move(handler)), results_(std::move(results)...) {}
-
-  allocator_type get_allocator() const noexcept { return asio::get_associated_allocator(handler_); }
-
-  void operator()() {
-    std::apply([this](Results&... results) { std::move(handler_)(std::move(results)...); }, results_);
-  }
-
- private:
-  Handler handler_;
-  std::tuple<Results...> results_;
-};
-
 /// A handler, and the work that keeps its executor and the connection's running until it was called.
 template <class Handler>
 class pending_handler {
@@ -84,6 +64,7 @@ class pending_handler {
       std::decay_t<decltype(asio::prefer(std::declval<const executor&>(), asio::execution::outstanding_work.tracked))>;
 
  public:
+  /// If it throws, the handler is as it was.
   pending_handler(Handler&& handler, const asio::any_io_executor& io)
       : executor_(asio::prefer(asio::get_associated_executor(handler, io), asio::execution::outstanding_work.tracked)),
         io_work_(asio::prefer(io, asio::execution::outstanding_work.tracked)),
@@ -92,15 +73,13 @@ class pending_handler {
   const Handler& handler() const noexcept { return handler_; }
   const asio::any_io_executor& io() const noexcept { return io_work_; }
 
-  /// Calls the handler through its executor, at once if `may_dispatch` and already there.
+  /// Calls the handler through its executor, at once if `may_dispatch` and already there. Throws only what the handler
+  /// does.
   template <class... Results>
   void complete(bool may_dispatch, Results... results) && {
+    using bound = completion<Handler, Results...>;
     const work through = std::move(executor_);
-    completion<Handler, Results...> bound(std::move(handler_), std::move(results)...);
-    if (may_dispatch)
-      asio::dispatch(through, std::move(bound));
-    else
-      asio::post(through, std::move(bound));
+    bound::pass_on(through, bound(std::move(handler_), std::move(results)...), may_dispatch);
   }
 
  private:
@@ -110,7 +89,7 @@ class pending_handler {
 };
 
 /// Makes and frees operations with the allocator of their handler. One that has none, as a coroutine's, gets memory
-/// that the io thread keeps for the next operation.
+/// that the io thread keeps for the next operation. If make() throws, the handler is as it was.
 template <class Op, class Handler>
 struct op_memory {
   using fallback = asio::recycling_allocator<void>;
@@ -145,18 +124,21 @@ class async_receive_op final : public async_receiver {
                    std::string* target)
       : async_receiver(state, std::move(wanted), give_up_at, target), pending_(std::move(handler), state->executor()) {}
 
+  /// If it throws, the handler is as it was.
   static void start(Handler&& handler, const conn_ptr& conn, recv_goal goal, time_limit limit, const Retry& retry,
                     std::string* into) {
+    const std::uint64_t id = conn->next_operation_id();
     auto slot = asio::get_associated_cancellation_slot(handler);
-    auto* const op = op_memory<async_receive_op, Handler>::make(std::move(handler), conn, std::move(goal), limit, into);
-    op->id = conn->next_operation_id();
-    op->retry = retry;
     if (slot.is_connected()) {
-      slot.assign([weak = std::weak_ptr(conn), id = op->id](asio::cancellation_type) {
+      slot.assign([weak = std::weak_ptr(conn), id](asio::cancellation_type) {
         if (const auto state = weak.lock()) state->stop_receive(id, asio::error::operation_aborted);
       });
     }
-    conn->start(*op);
+    auto* const op = op_memory<async_receive_op, Handler>::make(std::move(handler), conn, std::move(goal), limit, into);
+    op->id = id;
+    op->retry = retry;
+    const std::shared_ptr<conn_state> keep = conn;
+    keep->start(*op);
   }
 
   void complete(std::error_code error, bool may_dispatch) override {
@@ -186,22 +168,30 @@ class async_send_op final : public Record {
   async_send_op(Handler&& handler, std::shared_ptr<conn_state> conn, AsyncPayload data)
       : conn_(std::move(conn)), pending_(std::move(handler), conn_->executor()), data_(std::move(data)) {}
 
-  /// `submit(outbox, op)` hands the operation to the outbox and returns its send_outcome.
+  /// `submit(outbox, op)` hands the operation to the outbox and returns its send_outcome. If it throws, the handler is
+  /// as it was.
   template <class Submit>
   static void start(Handler&& handler, const std::shared_ptr<conn_state>& conn, AsyncPayload data, time_limit limit,
                     const Retry& retry, const Submit& submit) {
+    const std::uint64_t id = conn->next_operation_id();
     auto slot = asio::get_associated_cancellation_slot(handler);
-    auto* const op = op_memory<async_send_op, Handler>::make(std::move(handler), conn, std::move(data));
-    op->id = conn->next_operation_id();
-    op->limit_ = limit;
-    op->retry_ = retry;
     if (slot.is_connected()) {
-      slot.assign([weak = std::weak_ptr(conn), id = op->id](asio::cancellation_type) {
+      slot.assign([weak = std::weak_ptr(conn), id](asio::cancellation_type) {
         if (const auto state = weak.lock()) state->out().stop(id, asio::error::operation_aborted);
       });
     }
+    auto* const op = op_memory<async_send_op, Handler>::make(std::move(handler), conn, std::move(data));
+    op->id = id;
+    op->limit_ = limit;
+    op->retry_ = retry;
     const std::shared_ptr<conn_state> keep = conn;
-    if (submit(keep->out(), *op, op->data_.Buffer()) == send_outcome::done) op->complete();
+    send_outcome outcome = send_outcome::done;
+    try {
+      outcome = submit(keep->out(), *op, op->data_.Buffer());
+    } catch (const std::exception&) {  // no timer for it: the outbox has not taken it
+      op->error = no_memory_error();
+    }
+    if (outcome == send_outcome::done) op->complete();
   }
 
   bool finished() override { return true; }
@@ -209,8 +199,8 @@ class async_send_op final : public Record {
   void complete() override {
     const std::shared_ptr<conn_state> keep = conn_;
     if constexpr (std::is_same_v<Record, send_record>) {
-      if (is_transient(this->error) && retry_.Count-- > 0) return try_again_later();
-      if (conn_->should_renew(this->error)) return try_again_renewed();
+      if (is_transient(this->error) && retry_.Count-- > 0 && try_again_later()) return;
+      if (conn_->should_renew(this->error) && try_again_renewed()) return;
     }
     const std::error_code result = this->error;
     pending_handler<Handler> pending(std::move(pending_));
@@ -228,7 +218,7 @@ class async_send_op final : public Record {
     timer_->expires_at(until);
     timer_->async_wait([weak = std::weak_ptr(conn_), id = this->id](std::error_code aborted) {
       if (aborted) return;
-      if (const auto state = weak.lock()) state->out().stop(id, Errc::Timeout);
+      if (const auto state = weak.lock()) insist([&state, id] { state->out().stop(id, Errc::Timeout); });
     });
   }
 
@@ -250,21 +240,39 @@ class async_send_op final : public Record {
     }
   };
 
-  pause_handler when_paused() {
-    return {{this, [](async_send_op* op) {
-               const pending_handler<Handler> dropped(std::move(op->pending_));
-               op_memory<async_send_op, Handler>::free(op, dropped.handler());
-             }}};
+  /// Has `begin(again)` see to it that `again` is called later, which owns the operation. False: there was no memory for
+  /// that, and the operation is the caller's as before.
+  template <class Begin>
+  bool pauses(const Begin& begin) noexcept {
+    std::shared_ptr<pause_handler> again;
+    try {
+      again = std::make_shared<pause_handler>(pause_handler{{nullptr, [](async_send_op* op) {
+                                                               const pending_handler<Handler> dropped(
+                                                                   std::move(op->pending_));
+                                                               op_memory<async_send_op, Handler>::free(
+                                                                   op, dropped.handler());
+                                                             }}});
+      again->op.reset(this);
+      begin(again);
+      return true;
+    } catch (const std::exception&) {
+      if (again != nullptr) static_cast<void>(again->op.release());
+      return false;
+    }
   }
 
-  void try_again_later() {
-    pause_ = std::make_unique<asio::steady_timer>(inner_executor(pending_.io()), retry_pause(retry_));
-    pause_->async_wait(when_paused());
+  bool try_again_later() noexcept {
+    return pauses([this](const std::shared_ptr<pause_handler>& again) {
+      pause_ = std::make_unique<asio::steady_timer>(inner_executor(pending_.io()), retry_pause(retry_));
+      pause_->async_wait([again](std::error_code) { (*again)(); });
+    });
   }
 
   /// Without a fresh connection it fails again, with the same error.
-  void try_again_renewed() {
-    conn_->start_renewal(limit_, [again = std::make_shared<pause_handler>(when_paused())] { (*again)(); });
+  bool try_again_renewed() noexcept {
+    return pauses([this](const std::shared_ptr<pause_handler>& again) {
+      conn_->start_renewal(limit_, [again] { (*again)(); });
+    });
   }
 
   std::shared_ptr<conn_state> conn_;
@@ -313,20 +321,43 @@ class async_close_op final : public close_waiter {
 
 // ---- Initiating with any completion token
 
-/// Completes with an error that was found before the operation began.
-template <class Handler, class... Results>
-void refuse(Handler&& handler, const prepared& op, Results... results) {
-  pending_handler<std::decay_t<Handler>> pending(std::move(handler), op.executor());
-  std::move(pending).complete(false, op.error, std::move(results)...);
+/// Completes with an error that was found before the operation began. `executor()` says where.
+template <class Handler, class Executor, class... Results>
+void refuse(Handler& handler, const Executor& executor, const std::error_code& error, const Results&... results) noexcept {
+  insist([&] {
+    pending_handler<Handler> pending(std::move(handler), executor());
+    std::move(pending).complete(false, error, results...);
+  });
+}
+
+/// Begins an operation by `begin()`, which leaves the handler as it was when it throws; then, and when there was an
+/// error before, completes with that. So initiating functions do not throw once they have the handler: what a coroutine
+/// is suspended for must not.
+template <class Handler, class Executor, class Begin, class... Results>
+void begin_or_refuse(Handler& handler, const Executor& executor, std::error_code error, const Begin& begin,
+                     const Results&... results) noexcept {
+  if (!error) {
+    try {
+      return begin();
+    } catch (const std::system_error& failure) {
+      error = failure.code();
+    } catch (const std::exception&) {
+      error = no_memory_error();
+    }
+  }
+  refuse(handler, executor, error, results...);
 }
 
 template <class Token>
 auto async_receive(prepared op, recv_goal goal, time_limit limit, Token&& token) {
   return asio::async_initiate<Token, void(std::error_code, std::string)>(
       [](auto handler, const prepared& checked, recv_goal wanted, time_limit until) {
-        if (checked.error) return refuse(std::move(handler), checked, std::string());
-        async_receive_op<decltype(handler), true>::start(std::move(handler), checked.conn, std::move(wanted), until,
-                                                         checked.retry, nullptr);
+        const auto begin = [&] {
+          async_receive_op<decltype(handler), true>::start(std::move(handler), checked.conn, std::move(wanted), until,
+                                                           checked.retry, nullptr);
+        };
+        begin_or_refuse(
+            handler, [&] { return checked.executor(); }, checked.error, begin, std::string());
       },
       token, std::move(op), std::move(goal), limit);
 }
@@ -336,9 +367,13 @@ template <class Token>
 auto async_receive_pkg(conn_state& conn, time_limit limit, std::string& into, Token&& token) {
   return asio::async_initiate<Token, void(std::error_code)>(
       [](auto handler, conn_state* state, time_limit until, std::string* target) {
-        async_receive_op<decltype(handler), false>::start(std::move(handler), state->shared_from_this(),
-                                                          recv_goal::package(state->format()), until,
-                                                          state->format().retry, target);
+        const auto begin = [&] {
+          async_receive_op<decltype(handler), false>::start(std::move(handler), state->shared_from_this(),
+                                                            recv_goal::package(state->format()), until,
+                                                            state->format().retry, target);
+        };
+        begin_or_refuse(
+            handler, [&] { return state->executor(); }, std::error_code(), begin);
       },
       token, &conn, limit, &into);
 }
@@ -347,9 +382,12 @@ template <class Token>
 auto async_receive_into(prepared op, recv_goal goal, time_limit limit, std::string& into, Token&& token) {
   return asio::async_initiate<Token, void(std::error_code)>(
       [](auto handler, const prepared& checked, recv_goal wanted, time_limit until, std::string* target) {
-        if (checked.error) return refuse(std::move(handler), checked);
-        async_receive_op<decltype(handler), false>::start(std::move(handler), checked.conn, std::move(wanted), until,
-                                                          checked.retry, target);
+        const auto begin = [&] {
+          async_receive_op<decltype(handler), false>::start(std::move(handler), checked.conn, std::move(wanted), until,
+                                                            checked.retry, target);
+        };
+        begin_or_refuse(
+            handler, [&] { return checked.executor(); }, checked.error, begin);
       },
       token, std::move(op), std::move(goal), limit, &into);
 }
@@ -358,17 +396,19 @@ template <class Token>
 auto async_send(prepared op, pkg_header header, AsyncPayload data, time_limit limit, Token&& token) {
   return asio::async_initiate<Token, void(std::error_code)>(
       [](auto handler, const prepared& checked, pkg_header head, AsyncPayload bytes, time_limit until) {
-        if (checked.error) return refuse(std::move(handler), checked);
-        const bool direct = checked.conn->mode() == SendMode::Direct;
-        async_send_op<decltype(handler), send_record>::start(
-            std::move(handler), checked.conn, std::move(bytes), until, checked.retry,
-            [&](outbox& out, send_record& record, asio::const_buffer payload) {
-              checked.conn->note_send(head);
-              record.header = head;
-              record.payload = payload;
-              record.direct = direct;
-              return out.send(record, true, nullptr, checked.conn->gathers());
-            });
+        const auto submit = [&](outbox& out, send_record& record, asio::const_buffer payload) {
+          checked.conn->note_send(head);
+          record.header = head;
+          record.payload = payload;
+          record.direct = checked.conn->mode() == SendMode::Direct;
+          return out.send(record, true, nullptr, checked.conn->gathers());
+        };
+        const auto begin = [&] {
+          async_send_op<decltype(handler), send_record>::start(std::move(handler), checked.conn, std::move(bytes),
+                                                               until, checked.retry, submit);
+        };
+        begin_or_refuse(
+            handler, [&] { return checked.executor(); }, checked.error, begin);
       },
       token, std::move(op), header, std::move(data), limit);
 }
@@ -377,10 +417,13 @@ template <class Token>
 auto async_flush(prepared op, time_limit limit, Token&& token) {
   return asio::async_initiate<Token, void(std::error_code)>(
       [](auto handler, const prepared& checked, time_limit until) {
-        if (checked.error) return refuse(std::move(handler), checked);
-        async_send_op<decltype(handler), flush_record>::start(
-            std::move(handler), checked.conn, {}, until, {},
-            [](outbox& out, flush_record& record, asio::const_buffer) { return out.flush(record); });
+        const auto submit = [](outbox& out, flush_record& record, asio::const_buffer) { return out.flush(record); };
+        const auto begin = [&] {
+          async_send_op<decltype(handler), flush_record>::start(std::move(handler), checked.conn, {}, until, {},
+                                                                submit);
+        };
+        begin_or_refuse(
+            handler, [&] { return checked.executor(); }, checked.error, begin);
       },
       token, std::move(op), limit);
 }
@@ -389,8 +432,9 @@ template <class Token>
 auto async_close(prepared op, Token&& token) {
   return asio::async_initiate<Token, void(std::error_code, bool)>(
       [](auto handler, const prepared& checked) {
-        if (checked.error) return refuse(std::move(handler), checked, false);
-        async_close_op<decltype(handler)>::start(std::move(handler), checked.conn);
+        const auto begin = [&] { async_close_op<decltype(handler)>::start(std::move(handler), checked.conn); };
+        begin_or_refuse(
+            handler, [&] { return checked.executor(); }, checked.error, begin, false);
       },
       token, std::move(op));
 }

@@ -132,11 +132,14 @@ class byte_buffer {
   }
 
   /// Gives back memory that what is held does not need, when that is most of it.
-  void shrink() {
+  void shrink() noexcept {
     if (empty()) {
       release();
     } else if (block_pool::round_up(size()) <= capacity_ / 8) {
-      reallocate(size());
+      try {
+        reallocate(size());
+      } catch (const std::bad_alloc&) {  // it stays as it is
+      }
     }
   }
 

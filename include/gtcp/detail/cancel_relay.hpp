@@ -7,6 +7,8 @@
 // Before Asio, which asks it what the library has (aligned_alloc) and must get the same answer in every file.
 #include <cstddef>
 
+#include <gtcp/detail/scarce_memory.hpp>
+
 #include <asio/any_io_executor.hpp>
 #include <asio/cancellation_signal.hpp>
 #include <asio/cancellation_type.hpp>
@@ -31,7 +33,8 @@ class cancel_relay {
     if (slot.is_connected()) {
       slot.assign([weak = std::weak_ptr(relay)](asio::cancellation_type type) {
         const auto alive = weak.lock();
-        if (alive != nullptr) asio::post(alive->strand_, [alive, type] { alive->signal_.emit(type); });
+        if (alive == nullptr) return;
+        insist([&alive, type] { asio::post(alive->strand_, [alive, type] { alive->signal_.emit(type); }); });
       });
     }
     return relay;

@@ -64,7 +64,7 @@ inline void conn_state::close(bool hard, std::error_code reason) noexcept {
       watch_.release();
       ++watch_number_;
       // A strand belongs to its context, which may go now; the connection may still be delivering then.
-      if (executor_) executor_ = inner_executor(executor_);
+      if (executor_) try_twice([this] { executor_ = inner_executor(executor_); });
     }
     has_lane = lane_.lock_or_queue(closer_);
   }
@@ -82,7 +82,7 @@ inline std::vector<TimerEntry> conn_state::mark_closed(bool hard, std::error_cod
   closing_begins_ = true;
   hard_ = hard;
   if (!close_reason_) close_reason_ = reason;
-  local_address_ = socket_address_text(descriptor_, false);
+  try_twice([this] { local_address_ = socket_address_text(descriptor_, false); });
   linger_end_ = deadline_after(linger_);
   return std::move(timers_);
 }
@@ -136,7 +136,13 @@ inline bool conn_state::wait_closed(const time_limit& limit, std::error_code& er
   }
   thread_close_waiter self;
   std::unique_lock lock(mutex_);
-  if (!await_closed(self)) {
+  bool is_over = false;
+  if (!await_closed(self, is_over)) {
+    if (is_over) {
+      lock.unlock();
+      close_if_possible();
+      lock.lock();
+    }
     const clock::time_point until = limit.resolve(recv_deadline_);
     const auto is_done = [&] { return self.done; };
     if (until == no_deadline)
@@ -166,22 +172,22 @@ inline void conn_state::discard_input() {
   bool ended = false;
   bool waits = false;
   bool dead = false;  // after a reset nothing is acknowledged any more: there is nothing to wait for
+  byte_buffer scratch;
   // Not after a layer's errors: the peer is to get what the layer says about them.
   const auto is_dead = [](const std::error_code& error) {
     return error && error.category() == asio::error::get_system_category();
   };
-  try {
-    {
-      const std::lock_guard lock(mutex_);
-      // What woke the closer may have been overtaken by the end of the linger time, on another io thread.
-      if (finishing_ || descriptor_ == invalid_native_socket) return;
-      closer_idle_ = false;
-      input_.release();
-      if (limits_ != nullptr) limits_->hold(0);
-      ended = hard_;  // not at the stream's end either: behind that of a layer the socket may have more
-      dead = is_dead(input_error_);
-    }
-    byte_buffer scratch;
+  {
+    const std::lock_guard lock(mutex_);
+    // What woke the closer may have been overtaken by the end of the linger time, on another io thread.
+    if (finishing_ || descriptor_ == invalid_native_socket) return;
+    closer_idle_ = false;
+    input_.release();
+    if (limits_ != nullptr) limits_->hold(0);
+    ended = hard_;  // not at the stream's end either: behind that of a layer the socket may have more
+    dead = is_dead(input_error_);
+  }
+  const bool done = insist([&] {
     for (int reads = 1; !ended; ++reads) {
       const io_result got = transport_->discard_some(scratch.prepare(read_block));
       discarded_ += got.size;
@@ -200,9 +206,8 @@ inline void conn_state::discard_input() {
           true;  // under this lock: the wait may be over, and reading go on elsewhere, right after it
       break;
     }
-  } catch (const std::exception&) {
-    ended = true;
-  }
+  });
+  if (!done) ended = true;
   if (!waits) {
     const std::lock_guard lock(mutex_);
     closer_idle_ = true;
@@ -230,10 +235,7 @@ inline void conn_state::close_if_possible() noexcept {
     }
     const bool expired = clock::now() >= linger_end_;
     const bool complete = delivered && input_ended_;
-    if (!complete && !expired && !hard_) {
-      arm_close_timer();
-      return;
-    }
+    if (!complete && !expired && !hard_ && arm_close_timer()) return;
     if (!complete && !delivered && linger_.count() != 0) hard_ = true;
     drop = !outbox_ended_;
     if (!closer_idle_) {
@@ -286,10 +288,10 @@ inline void conn_state::tell_close_waiters(std::unique_lock<std::mutex>& lock) {
   }
 }
 
-inline bool conn_state::await_closed(close_waiter& waiter) {
+inline bool conn_state::await_closed(close_waiter& waiter, bool& is_over) {
   if (delivered_ || descriptor_ == invalid_native_socket) return true;
   waiter.next_ = std::exchange(close_waiters_, &waiter);
-  if (close_timer_) arm_close_timer();
+  is_over = close_timer_ && !arm_close_timer();
   return false;
 }
 
@@ -301,8 +303,8 @@ inline void conn_state::forget(close_waiter& waiter) noexcept {
   }
 }
 
-inline void conn_state::arm_close_timer() noexcept {
-  try {
+inline bool conn_state::arm_close_timer() noexcept {
+  const bool armed = try_twice([&] {
     hold_.acquire(linger_);
     if (!close_timer_) close_timer_ = std::make_unique<asio::steady_timer>(waiting_executor());
     const bool looks_at_acknowledgements = outbox_ended_ && (input_ended_ || close_waiters_ != nullptr);
@@ -315,9 +317,9 @@ inline void conn_state::arm_close_timer() noexcept {
     close_timer_->async_wait([self = shared_from_this()](std::error_code error) {
       if (!error) self->close_if_possible();
     });
-  } catch (const std::exception&) {
-    linger_end_ = clock::time_point::min();  // no timer: whatever happens next ends it
-  }
+  });
+  if (!armed) linger_end_ = clock::time_point::min();
+  return armed;
 }
 
 }  // namespace gtcp::detail

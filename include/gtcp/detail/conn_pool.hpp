@@ -101,7 +101,7 @@ class conn_pool {
       std::chrono::milliseconds linger;
       clock::time_point expires;
     };
-    std::string key;
+    const std::string* key = nullptr;
     std::list<idle_connection> idle;  ///< the one that was used last is at the end, and is used next
     std::size_t open = 0;             ///< idle, lent, or being opened
     turn* first = nullptr;
@@ -271,8 +271,9 @@ class conn_pool {
   };
 
   bool ask_locked(const std::string& key, turn& asking) {
-    group& of = groups_[key];
-    if (of.key.empty()) of.key = key;
+    const auto [found, is_new] = groups_.try_emplace(key);
+    group& of = found->second;
+    if (is_new) of.key = &found->first;
     asking.group = &of;
     if (!of.idle.empty()) {
       asking.connection = take_last(of);
@@ -322,7 +323,7 @@ class conn_pool {
   }
 
   void forget_if_empty(group& of) noexcept {
-    if (of.open == 0 && of.first == nullptr) groups_.erase(groups_.find(of.key));
+    if (of.open == 0 && of.first == nullptr) groups_.erase(groups_.find(*of.key));
   }
 
   void plan_sweep(clock::time_point at) noexcept {

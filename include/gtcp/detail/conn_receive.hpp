@@ -42,8 +42,11 @@ inline void conn_state::start(async_receiver& op) {
     list(op);
     if (!lane_.lock_or_queue(op)) {
       op.stage_ = async_receiver::stage::queued;
-      arm_timer(op, give_up_time(op));
-      return;
+      if (try_twice([&] { arm_timer(op, give_up_time(op)); })) return;
+      lane_.withdraw(op);
+      unlist(op);
+      lock.unlock();
+      return op.complete(no_memory_error(), false);
     }
     op.holds_lane_ = true;
   }
@@ -334,12 +337,16 @@ inline lane_waiter* conn_state::finish(async_receiver& op, std::error_code error
     const std::lock_guard lock(mutex_);
     if (std::exchange(op.holds_lane_, false)) next = lane_.unlock_queued();
     if (is_transient(error) && !op.stop && op.retry.Count-- > 0) {
-      list(op);
-      arm_timer(op, give_up_time(op));
-      op.stage_ = async_receiver::stage::waiting;
-      op.pause_ = std::make_unique<asio::steady_timer>(waiting_executor(), retry_pause(op.retry));
-      op.pause_->async_wait(asio::bind_cancellation_slot(op.wait_signal_.slot(), wait_handler(op)));
-      return next;
+      const auto pause = [&] {
+        list(op);
+        arm_timer(op, give_up_time(op));
+        op.stage_ = async_receiver::stage::waiting;
+        op.pause_ = std::make_unique<asio::steady_timer>(waiting_executor(), retry_pause(op.retry));
+        entrust(op, [&](wait_handler&& handler) {
+          op.pause_->async_wait(asio::bind_cancellation_slot(op.wait_signal_.slot(), std::move(handler)));
+        });
+      };
+      if (try_twice(pause)) return next;
     }
     unlist(op);
     op.timer_.reset();
@@ -354,7 +361,9 @@ inline void conn_state::await_readable(async_receiver& op, wait_direction wait_f
   op.stage_ = async_receiver::stage::waiting;
   op.wants_write_ = wait_for == wait_direction::both;
   if (op.wants_write_) await_writable_for_receivers();
-  socket.async_wait(what, asio::bind_cancellation_slot(op.wait_signal_.slot(), wait_handler(op)));
+  entrust(op, [&](wait_handler&& handler) {
+    socket.async_wait(what, asio::bind_cancellation_slot(op.wait_signal_.slot(), std::move(handler)));
+  });
 }
 
 inline bool conn_state::tries_again(async_receiver& op, wait_direction wait_for) {
@@ -369,7 +378,7 @@ inline bool conn_state::tries_again(async_receiver& op, wait_direction wait_for)
 
 inline void conn_state::await_turn_of(async_receiver& op) {
   op.stage_ = async_receiver::stage::waiting;
-  asio::post(waiting_executor(), wait_handler(op));
+  entrust(op, [&](wait_handler&& handler) { asio::post(waiting_executor(), std::move(handler)); });
 }
 
 inline void conn_state::await_room(async_receiver& op) {
@@ -379,7 +388,7 @@ inline void conn_state::await_room(async_receiver& op) {
 
 inline void conn_state::await_writable_for_receivers() {
   // One wait serves all of them: it may outlive the receiver that began it.
-  if (std::exchange(writable_awaited_, true)) return;
+  if (writable_awaited_) return;
   open_watch().async_wait(asio::socket_base::wait_write, [weak = weak_from_this()](std::error_code) {
     const auto self = weak.lock();
     if (self == nullptr) return;
@@ -391,6 +400,7 @@ inline void conn_state::await_writable_for_receivers() {
       if (waits) op->wait_signal_.emit(asio::cancellation_type::all);
     }
   });
+  writable_awaited_ = true;
 }
 
 inline void conn_state::on_wait_over(async_receiver& op) {
@@ -448,10 +458,15 @@ inline void conn_state::arm_timer(async_receiver& op, clock::time_point until) {
   if (op.timer_ && op.timer_->expiry() == until) return;
   if (!op.timer_) op.timer_ = std::make_unique<asio::steady_timer>(waiting_executor());
   op.timer_->expires_at(until);
-  op.timer_->async_wait([weak = weak_from_this(), id = op.id](std::error_code error) {
-    if (error) return;
-    if (const auto self = weak.lock()) self->stop_receive(id, Errc::Timeout);
-  });
+  try {
+    op.timer_->async_wait([weak = weak_from_this(), id = op.id](std::error_code error) {
+      if (error) return;
+      if (const auto self = weak.lock()) self->stop_receive(id, Errc::Timeout);
+    });
+  } catch (...) {
+    op.timer_.reset();  // so that nobody takes it for armed
+    throw;
+  }
 }
 
 inline void conn_state::list(receiver& entry) noexcept {

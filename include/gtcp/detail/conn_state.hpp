@@ -24,6 +24,7 @@
 #include <gtcp/detail/rearm_gate.hpp>
 #include <gtcp/detail/receiver.hpp>
 #include <gtcp/detail/recv_goal.hpp>
+#include <gtcp/detail/scarce_memory.hpp>
 #include <gtcp/detail/time_limit.hpp>
 #include <gtcp/detail/transport.hpp>
 #include <gtcp/detail/watch.hpp>
@@ -350,8 +351,13 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   /// Calls the waiter when closing has ended. False: it goes on; true: it has ended already.
   bool start_wait_closed(close_waiter& waiter) {
-    const std::lock_guard lock(mutex_);
-    return await_closed(waiter);
+    bool is_over = false;
+    {
+      const std::lock_guard lock(mutex_);
+      if (await_closed(waiter, is_over)) return true;
+    }
+    if (is_over) close_if_possible();
+    return false;
   }
 
   bool delivered() const {
@@ -445,15 +451,20 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     wait_handler(wait_handler&& other) noexcept : op_(std::exchange(other.op_, nullptr)) {}
     wait_handler& operator=(wait_handler&&) = delete;
     ~wait_handler() {
-      if (op_ != nullptr) abandon(*op_);
+      if (op_ != nullptr && op_ != entrusted()) abandon(*op_);
     }
     void operator()(const std::error_code& = {}) {
-      if (const asio::any_io_executor* const strand = op_->strand())
-        asio::dispatch(*strand, [self = std::move(*this)]() mutable { self.go_on(); });
-      else
-        go_on();
+      const asio::any_io_executor* const strand = op_->strand();
+      if (strand == nullptr) return go_on();
+      async_receiver& op = *std::exchange(op_, nullptr);
+      const std::shared_ptr<conn_state> conn = op.conn_;
+      const bool goes_on = entrust(op, [strand](wait_handler&& handler) {
+        asio::dispatch(*strand, [self = std::move(handler)]() mutable { self.go_on(); });
+      }, /*throws=*/false);
+      if (!goes_on) lane::run(conn->give_up(op));
     }
     void go_on() {
+      entrusted() = nullptr;
       async_receiver& op = *std::exchange(op_, nullptr);
       const std::shared_ptr<conn_state> conn = op.conn_;
       conn->on_wait_over(op);
@@ -462,6 +473,34 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
    private:
     async_receiver* op_;
   };
+
+  /// What the calling thread hands to Asio just now. If that throws, it is not abandoned.
+  static async_receiver*& entrusted() noexcept {
+    static thread_local async_receiver* op = nullptr;
+    return op;
+  }
+
+  /// Has `begin(handler)` hand the operation to Asio. When that throws it is the caller's again; with `throws` false
+  /// that is returned, and what throws is what goes on with the operation.
+  template <class Begin>
+  static bool entrust(async_receiver& op, const Begin& begin, bool throws = true) {
+    struct scope {
+      explicit scope(async_receiver* now) noexcept : outer(std::exchange(entrusted(), now)) {}
+      ~scope() { entrusted() = outer; }
+      async_receiver* const outer;
+    };
+    const scope during(&op);
+    try {
+      begin(wait_handler(op));
+      return true;
+    } catch (const std::exception&) {
+      if (throws || entrusted() != &op) throw;
+      return false;
+    }
+  }
+
+  /// Ends an operation that can't go on for want of memory. Returns the next waiter to resume.
+  lane_waiter* give_up(async_receiver& op) { return finish(op, no_memory_error(), false); }
 
   // ---- Receiving
 
@@ -569,7 +608,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   }
 
   void await_writable(wait_direction direction) override {
-    try {
+    const bool awaited = insist([&] {
       const std::lock_guard lock(mutex_);
       if (descriptor_ == invalid_native_socket) return;
       const auto what =
@@ -583,9 +622,8 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
         self->outbox_.on_writable();
         self->release_hold_if_drained();
       });
-    } catch (const std::exception&) {
-      outbox_.drop(std::make_error_code(std::errc::not_enough_memory));
-    }
+    });
+    if (!awaited) outbox_.drop(no_memory_error());
   }
 
   void await_turn(gathering how, bool again) override {
@@ -667,13 +705,14 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// Under the mutex; releases it for completions and takes it again.
   void tell_close_waiters(std::unique_lock<std::mutex>& lock);
 
-  /// Under the mutex. Returns whether there is nothing to wait for.
-  bool await_closed(close_waiter& waiter);
+  /// Under the mutex. Returns whether there is nothing to wait for. `is_over`: close_if_possible() must be called.
+  bool await_closed(close_waiter& waiter, bool& is_over);
 
   void forget(close_waiter& waiter) noexcept;
 
   /// Under the mutex: looks again at the end of the linger time, and before that while acknowledgements are waited for.
-  void arm_close_timer() noexcept;
+  /// False: it can't, for want of memory, so the linger time is over.
+  bool arm_close_timer() noexcept;
 
   inline static std::atomic<std::uint64_t> last_id_{0};
 

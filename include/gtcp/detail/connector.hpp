@@ -7,6 +7,7 @@
 #include <gtcp/conn.hpp>
 #include <gtcp/detail/cancel_relay.hpp>
 #include <gtcp/detail/dialer.hpp>
+#include <gtcp/detail/scarce_memory.hpp>
 
 #include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
@@ -14,7 +15,6 @@
 #include <asio/cancellation_state.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/redirect_error.hpp>
-#include <asio/strand.hpp>
 #include <asio/this_coro.hpp>
 #include <asio/use_awaitable.hpp>
 
@@ -122,24 +122,31 @@ template <class Token>
 auto async_connect(std::shared_ptr<connector> connecting, Token&& token) {
   return asio::async_initiate<Token, void(std::error_code, Conn)>(
       [](auto handler, std::shared_ptr<connector> one) {
-        using handler_type = decltype(handler);
-        if (!one->executor()) one->set_executor(Runtime::Default().get_executor());
-        const asio::any_io_executor io = one->executor();
-        const asio::any_io_executor strand = asio::make_strand(inner_executor(io));
-        const auto relay = cancel_relay::make(asio::get_associated_cancellation_slot(handler), strand);
-        auto pending = std::make_shared<pending_handler<handler_type>>(std::move(handler), io);
-        const auto job = std::make_shared<connect_job>(connect_job{one});
-        job->error = one->begin();
-        if (job->error) return std::move(*pending).complete(false, job->error, Conn());
-        asio::co_spawn(strand, connect_job::run(job, strand),
-                       asio::bind_cancellation_slot(relay->slot(), [pending, job, relay](std::exception_ptr failure) {
-                         if (failure) {
-                           if (!job->error) job->error = dial_error(failure);
-                           job->conn.Abort();
-                           job->conn = {};
-                         }
-                         std::move(*pending).complete(false, job->error, std::move(job->conn));
-                       }));
+        using pending = pending_handler<decltype(handler)>;
+        const auto io = [&one] { return one->executor() ? one->executor() : Runtime::Default().get_executor(); };
+        const auto begin = [&] {
+          one->set_executor(io());
+          const asio::any_io_executor strand = serial_executor(inner_executor(one->executor()));
+          const auto relay = cancel_relay::make(asio::get_associated_cancellation_slot(handler), strand);
+          const auto job = std::make_shared<connect_job>(connect_job{one});
+          job->error = one->begin();
+          const auto kept = std::make_shared<pending>(std::move(handler), one->executor());
+          if (job->error) return std::move(*kept).complete(false, job->error, Conn());
+          try {
+            asio::co_spawn(strand, connect_job::run(job, strand),
+                           asio::bind_cancellation_slot(relay->slot(), [kept, job, relay](std::exception_ptr failure) {
+                             if (failure) {
+                               if (!job->error) job->error = dial_error(failure);
+                               job->conn.Abort();
+                               job->conn = {};
+                             }
+                             std::move(*kept).complete(false, job->error, std::move(job->conn));
+                           }));
+          } catch (const std::exception&) {
+            std::move(*kept).complete(false, no_memory_error(), Conn());
+          }
+        };
+        begin_or_refuse(handler, io, std::error_code(), begin, Conn());
       },
       token, std::move(connecting));
 }

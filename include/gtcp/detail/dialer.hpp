@@ -8,6 +8,7 @@
 #include <gtcp/conn_option.hpp>
 #include <gtcp/detail/address.hpp>
 #include <gtcp/detail/conn_state.hpp>
+#include <gtcp/detail/guarded_wait.hpp>
 #include <gtcp/detail/time_limit.hpp>
 #include <gtcp/runtime.hpp>
 
@@ -326,7 +327,8 @@ inline asio::awaitable<std::error_code> dial_async(dialer& dial, asio::any_io_ex
   if (dial.needs_resolver()) {
     const auto answer = std::make_shared<async_answer>(strand, dial.deadline());
     begin_resolving(dial, answer);
-    auto waiting = answer->came.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    const auto begin = [answer](auto&& handler) { answer->came.async_wait(std::move(handler)); };
+    auto waiting = async_guarded(strand, begin, asio::redirect_error(asio::use_awaitable, error));
     co_await std::move(waiting);
     if (!answer->done) co_return error ? error : make_error_code(Errc::Timeout);
     if (answer->error) co_return answer->error;
@@ -345,8 +347,10 @@ inline asio::awaitable<std::error_code> dial_async(dialer& dial, asio::any_io_ex
         std::error_code ignored;
         watch.socket.cancel(ignored);
       });
-      auto waiting =
-          watch.socket.async_wait(asio::socket_base::wait_write, asio::redirect_error(asio::use_awaitable, error));
+      const auto begin = [&watch](auto&& handler) {
+        watch.socket.async_wait(asio::socket_base::wait_write, std::move(handler));
+      };
+      auto waiting = async_guarded(strand, begin, asio::redirect_error(asio::use_awaitable, error));
       co_await std::move(waiting);
       if (!error)
         error = pending_error(opened);

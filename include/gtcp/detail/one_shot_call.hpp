@@ -15,7 +15,6 @@
 #include <asio/bind_cancellation_slot.hpp>
 #include <asio/cancellation_state.hpp>
 #include <asio/co_spawn.hpp>
-#include <asio/strand.hpp>
 #include <asio/this_coro.hpp>
 
 #include <algorithm>
@@ -178,24 +177,40 @@ struct initiate_one_shot {
 
   template <class Handler>
   void operator()(Handler&& handler, one_shot_call call, AsyncPayload data) const {
-    using handler_type = std::decay_t<Handler>;
+    std::decay_t<Handler> own(std::move(handler));
+    const auto io = [this] { return get_executor(); };
+    const auto start = [&] { begin(own, std::move(call), std::move(data)); };
+    if constexpr (WithReply)
+      begin_or_refuse(own, io, std::error_code(), start, std::string());
+    else
+      begin_or_refuse(own, io, std::error_code(), start);
+  }
+
+ private:
+  /// If it throws, the handler is as it was.
+  template <class Handler>
+  void begin(Handler& handler, one_shot_call call, AsyncPayload data) const {
     const asio::any_io_executor io = get_executor();
-    const asio::any_io_executor strand = asio::make_strand(io);
+    const asio::any_io_executor strand = serial_executor(io);
     const auto relay = cancel_relay::make(asio::get_associated_cancellation_slot(handler), strand);
-    const auto pending = std::make_shared<pending_handler<handler_type>>(handler_type(std::move(handler)), io);
-    const auto complete = [pending](std::error_code error, std::string reply) {
+    const auto error = std::make_shared<std::error_code>(call.error);
+    const auto pending = std::make_shared<pending_handler<Handler>>(std::move(handler), io);
+    const auto complete = [pending](std::error_code result, std::string reply) {
       if constexpr (WithReply)
-        std::move(*pending).complete(false, error, std::move(reply));
+        std::move(*pending).complete(false, result, std::move(reply));
       else
-        std::move(*pending).complete(false, error);
+        std::move(*pending).complete(false, result);
     };
-    if (call.error) return complete(call.error, {});
-    const auto error = std::make_shared<std::error_code>();
-    asio::co_spawn(strand, await_run_cancellable(std::move(call), std::move(data), error),
-                   asio::bind_cancellation_slot(
-                       relay->slot(), [complete, error, relay](const std::exception_ptr& failure, std::string reply) {
-                         complete(failure ? dial_error(failure) : *error, std::move(reply));
-                       }));
+    if (*error) return complete(*error, {});
+    try {
+      asio::co_spawn(strand, await_run_cancellable(std::move(call), std::move(data), error),
+                     asio::bind_cancellation_slot(
+                         relay->slot(), [complete, error, relay](const std::exception_ptr& failure, std::string reply) {
+                           complete(failure ? dial_error(failure) : *error, std::move(reply));
+                         }));
+    } catch (const std::exception&) {
+      complete(no_memory_error(), {});
+    }
   }
 };
 

@@ -6,9 +6,9 @@
 
 #include <gtcp/detail/async_op.hpp>
 #include <gtcp/detail/conn_state.hpp>
+#include <gtcp/detail/scarce_memory.hpp>
 
 #include <asio/any_io_executor.hpp>
-#include <asio/dispatch.hpp>
 #include <asio/execution/outstanding_work.hpp>
 #include <asio/post.hpp>
 #include <asio/prefer.hpp>
@@ -36,15 +36,20 @@ class pkg_pump final : public async_receiver {
   static void start(const conn_ptr& conn, std::unique_ptr<pkg_sink> sink) {
     auto* const pump = new pkg_pump(conn, std::move(sink));
     pump->id = conn->next_operation_id();
-    pump->resume();
+    lane::run(pump->resume());
   }
 
   void deliver(std::string_view pkg) override { sink_->on_pkg(pkg); }
 
   /// Goes on, on the connection's executor.
   lane_waiter* resume() override {
-    asio::post(executor_, conn_state::wait_handler(*this));
-    return nullptr;
+    const conn_ptr state = conn();
+    const bool goes_on = try_twice([this] {
+      conn_state::entrust(*this, [this](conn_state::wait_handler&& handler) {
+        asio::post(executor_, std::move(handler));
+      });
+    });
+    return goes_on ? nullptr : state->give_up(*this);
   }
 
   const asio::any_io_executor* strand() const noexcept override { return is_strand_ ? &executor_ : nullptr; }
@@ -56,10 +61,8 @@ class pkg_pump final : public async_receiver {
     };
     const asio::any_io_executor executor = std::move(executor_);
     delete this;
-    if (may_dispatch)
-      asio::dispatch(executor, std::move(end));
-    else
-      asio::post(executor, std::move(end));
+    using bound = completion<decltype(end)>;
+    bound::pass_on(executor, bound(std::move(end)), may_dispatch);
   }
 
   void destroy() noexcept override { delete this; }

@@ -9,6 +9,7 @@
 #include <gtcp/detail/cancel_relay.hpp>
 #include <gtcp/detail/conn_pool.hpp>
 #include <gtcp/detail/connector.hpp>
+#include <gtcp/detail/guarded_wait.hpp>
 #include <gtcp/pool_option.hpp>
 
 #include <asio/async_result.hpp>
@@ -20,7 +21,6 @@
 #include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/steady_timer.hpp>
-#include <asio/strand.hpp>
 #include <asio/this_coro.hpp>
 #include <asio/use_awaitable.hpp>
 
@@ -119,19 +119,21 @@ class pool_lease final : public conn_lease {
   }
 
   void start_renewal(std::shared_ptr<conn_state> conn, clock::time_point until, std::function<void()> done) override {
-    const asio::any_io_executor strand = asio::make_strand(inner_executor(conn->executor()));
+    const asio::any_io_executor strand = serial_executor(inner_executor(conn->executor()));
     const auto job = std::make_shared<renewal>();
+    job->done = std::move(done);
     // On the strand from the beginning: a signal must not be emitted while its slot is being filled.
-    asio::post(strand, [this, job, strand, until, conn = std::move(conn), done = std::move(done)]() mutable {
-      if (closing_.stop_requested()) return done();
-      job->on_close.emplace(closing_.get_token(), renewal::canceller{strand, job});
-      const auto slot = job->cancel.slot();
-      asio::co_spawn(strand,
-                     await_renewal(*this, std::move(conn), request_.connect(time_for_connecting(until)), strand),
-                     asio::bind_cancellation_slot(slot, [job, done = std::move(done)](const std::exception_ptr&) {
-                       job->on_close.reset();
-                       done();
-                     }));
+    asio::post(strand, [this, job, strand, until, conn = std::move(conn)]() mutable {
+      if (closing_.stop_requested()) return job->done();
+      try {
+        job->on_close.emplace(closing_.get_token(), renewal::canceller{strand, job});
+        const auto slot = job->cancel.slot();
+        asio::co_spawn(strand,
+                       await_renewal(*this, std::move(conn), request_.connect(time_for_connecting(until)), strand),
+                       asio::bind_cancellation_slot(slot, [job](const std::exception_ptr&) { job->end(); }));
+      } catch (const std::exception&) {
+        job->end();
+      }
     });
   }
 
@@ -142,14 +144,23 @@ class pool_lease final : public conn_lease {
       asio::any_io_executor strand;
       std::weak_ptr<renewal> job;
       void operator()() const {
-        asio::post(strand, [weak = job] {
-          if (const auto self = weak.lock()) self->cancel.emit(asio::cancellation_type::terminal);
+        insist([this] {
+          asio::post(strand, [weak = job] {
+            if (const auto self = weak.lock()) self->cancel.emit(asio::cancellation_type::terminal);
+          });
         });
       }
     };
 
+    void end() {
+      on_close.reset();
+      const std::function<void()> call = std::move(done);
+      call();
+    }
+
     asio::cancellation_signal cancel;
     std::optional<std::stop_callback<canceller>> on_close;
+    std::function<void()> done;
   };
 
   static asio::awaitable<void> await_renewal(pool_lease& self, std::shared_ptr<conn_state> conn,
@@ -322,7 +333,7 @@ class async_turn final : public conn_pool::turn {
   struct bell final : conn_pool::waker, std::enable_shared_from_this<bell> {
     explicit bell(const asio::any_io_executor& executor) : strand(executor), gate(executor) {}
     void wake() noexcept override {
-      asio::post(strand, [self = shared_from_this()] { self->gate.cancel(); });
+      insist([this] { asio::post(strand, [self = shared_from_this()] { self->gate.cancel(); }); });
     }
     asio::any_io_executor strand;
     asio::steady_timer gate;
@@ -342,10 +353,13 @@ inline asio::awaitable<void> await_from_pool(std::shared_ptr<pool_job> job, asio
   if (!turn.ask(job->request.key())) {
     std::error_code ended;
     turn.gate().expires_at(job->connecting->deadline());
-    auto waiting = turn.gate().async_wait(asio::redirect_error(asio::use_awaitable, ended));
+    const auto begin = [&turn](auto&& handler) { turn.gate().async_wait(std::move(handler)); };
+    auto waiting = async_guarded(strand, begin, asio::redirect_error(asio::use_awaitable, ended));
     co_await std::move(waiting);
     if (!turn.end_waiting()) {
-      job->error = ended ? make_error_code(asio::error::operation_aborted) : make_error_code(Errc::Timeout);
+      job->error = !ended                                        ? make_error_code(Errc::Timeout)
+                   : ended == asio::error::operation_aborted ? make_error_code(asio::error::operation_aborted)
+                                                                 : ended;
       co_return;
     }
   }
@@ -373,20 +387,38 @@ template <class Result>
 struct initiate_from_pool {
   template <class Handler>
   void operator()(Handler&& handler, std::shared_ptr<pool_job> job) const {
-    using handler_type = std::decay_t<Handler>;
-    if (!job->connecting->executor()) job->set_executor(Runtime::Default().get_executor());
+    std::decay_t<Handler> own(std::move(handler));
+    const auto io = [&job] {
+      return job->connecting->executor() ? job->connecting->executor() : Runtime::Default().get_executor();
+    };
+    const auto start = [&] {
+      if (!job->connecting->executor()) job->set_executor(io());
+      begin(own, job);
+    };
+    begin_or_refuse(own, io, std::error_code(), start, Result());
+  }
+
+ private:
+  /// If it throws, the handler is as it was.
+  template <class Handler>
+  static void begin(Handler& handler, const std::shared_ptr<pool_job>& job) {
     const asio::any_io_executor io = job->connecting->executor();
-    const asio::any_io_executor strand = asio::make_strand(inner_executor(io));
+    const asio::any_io_executor strand = serial_executor(inner_executor(io));
     const auto relay = cancel_relay::make(asio::get_associated_cancellation_slot(handler), strand);
-    const auto pending = std::make_shared<pending_handler<handler_type>>(handler_type(std::move(handler)), io);
-    if (job->begin()) return std::move(*pending).complete(false, job->error, Result());
-    asio::co_spawn(
-        strand, await_from_pool(job, strand),
-        asio::bind_cancellation_slot(relay->slot(), [pending, job, relay](const std::exception_ptr& failure) {
-          if (failure && !job->lent) job->error = dial_error(failure);
-          auto lent = pool_conn_access::make<Result>(std::exchange(job->lent, {}));
-          std::move(*pending).complete(false, job->error, std::move(lent));
-        }));
+    const std::error_code error = job->begin();
+    const auto pending = std::make_shared<pending_handler<Handler>>(std::move(handler), io);
+    if (error) return std::move(*pending).complete(false, error, Result());
+    try {
+      asio::co_spawn(
+          strand, await_from_pool(job, strand),
+          asio::bind_cancellation_slot(relay->slot(), [pending, job, relay](const std::exception_ptr& failure) {
+            if (failure && !job->lent) job->error = dial_error(failure);
+            auto lent = pool_conn_access::make<Result>(std::exchange(job->lent, {}));
+            std::move(*pending).complete(false, job->error, std::move(lent));
+          }));
+    } catch (const std::exception&) {
+      std::move(*pending).complete(false, no_memory_error(), Result());
+    }
   }
 };
 

@@ -7,6 +7,8 @@
 #include <gtcp/detail/asio_compat.hpp>
 #include <gtcp/detail/async_op.hpp>
 #include <gtcp/detail/freed_descriptors.hpp>
+#include <gtcp/detail/guarded_wait.hpp>
+#include <gtcp/detail/scarce_memory.hpp>
 #include <gtcp/detail/server_listener.hpp>
 #include <gtcp/detail/server_state.hpp>
 #include <gtcp/detail/watch.hpp>
@@ -22,7 +24,6 @@
 #include <asio/redirect_error.hpp>
 #include <asio/socket_base.hpp>
 #include <asio/steady_timer.hpp>
-#include <asio/strand.hpp>
 #include <asio/use_awaitable.hpp>
 
 #include <algorithm>
@@ -31,9 +32,11 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 namespace gtcp::detail {
@@ -67,8 +70,11 @@ class accept_pacer {
 };
 
 inline void report_accept(server_state& server, const std::error_code& error) {
-  server.report(Conn(), std::make_exception_ptr(std::system_error(
-                            error, "cannot accept connections on \"" + server.listened_address() + "\"")));
+  try {
+    server.report(Conn(), std::make_exception_ptr(std::system_error(
+                              error, "cannot accept connections on \"" + server.listened_address() + "\"")));
+  } catch (const std::bad_alloc&) {  // no memory for the text; accepting goes on
+  }
 }
 
 /// Accepts and serves in the calling thread until the listener is closed.
@@ -146,33 +152,34 @@ class async_accept final : public listener_watcher, public server_runner, public
   /// Makes a connection that comes end the next wait().
   void arm() {
     listener_->with_descriptor([this](native_socket descriptor) {
-      if (std::exchange(*armed_, true)) return;
+      if (*armed_) return;
       watch_.open([this] { return inner_executor(strand_); }, descriptor)
           .async_wait(asio::socket_base::wait_read,
                       asio::bind_executor(strand_, [armed = armed_, event = event_](std::error_code) {
                         *armed = false;
                         event->cancel();
                       }));
+      *armed_ = true;
     });
   }
 
-  /// Waits for whatever may let the loop go on, at most until `until`; may end early.
-  asio::awaitable<void> wait(clock::time_point until) {
-    std::error_code ignored;
+  /// Waits for whatever may let the loop go on, at most until `until`; may end early. Without memory it throws, or
+  /// completes with an error that says so.
+  asio::awaitable<void> wait(clock::time_point until, std::error_code& error) {
     event_->expires_at(until);
-    auto waiting = event_->async_wait(asio::redirect_error(asio::use_awaitable, ignored));
-    co_await std::move(waiting);
+    const auto begin = [event = event_](auto&& handler) { event->async_wait(std::move(handler)); };
+    return async_guarded(strand_, begin, asio::redirect_error(asio::use_awaitable, error));
   }
 
   void leave_descriptor() noexcept override { watch_.release(); }
 
   void wake() noexcept override {
-    try {
+    // Without memory a connection that comes, or the end of a pause, wakes it.
+    try_twice([this] {
       asio::post(strand_, [weak = std::weak_ptr(event_)] {
         if (const auto event = weak.lock()) event->cancel();
       });
-    } catch (const std::exception&) {  // no memory; a connection that comes, or the end of a pause, wakes it
-    }
+    });
   }
 
   void sessions_ended() noexcept override { wake(); }
@@ -200,13 +207,16 @@ class async_accept final : public listener_watcher, public server_runner, public
   watch watch_;
 };
 
-/// Accepts and serves until the listener is closed and every handler has ended. Runs on `strand`; coroutine handlers
-/// run on `executor`.
+/// Accepts and serves until the listener is closed and every handler has ended. Runs on the loop's strand; coroutine
+/// handlers run on `executor`. A lack of memory does not end it.
 inline asio::awaitable<void> accept_on_strand(std::shared_ptr<server_state> server,
-                                              std::shared_ptr<server_listener> listener, asio::any_io_executor strand,
-                                              asio::any_io_executor executor) {
+                                              std::shared_ptr<server_listener> listener,
+                                              std::shared_ptr<async_accept> accepting, asio::any_io_executor executor) {
   constexpr int connections_a_turn = 64;
-  async_accept loop(server, listener, strand);
+  constexpr auto without_watch = std::chrono::milliseconds(10);
+  constexpr auto without_wake = std::chrono::seconds(1);
+  const std::shared_ptr<async_accept> loop = std::move(accepting);
+  const auto pause_without_memory = [] { std::this_thread::sleep_for(std::chrono::milliseconds(1)); };
   accept_pacer pacer;
   int taken = 0;
   for (;;) {
@@ -220,25 +230,41 @@ inline asio::awaitable<void> accept_on_strand(std::shared_ptr<server_state> serv
     if (outcome == server_listener::outcome::accepted) {
       pacer.accepted();
       server->serve(descriptor, listener->is_unix(), executor);
-      if (++taken % connections_a_turn == 0) co_await asio::post(strand, asio::use_awaitable);
+      if (++taken % connections_a_turn != 0) continue;
+      try {
+        auto others = await_turn();
+        co_await std::move(others);
+      } catch (const std::bad_alloc&) {  // the others wait a little longer
+      }
       continue;
     }
     if (outcome == server_listener::outcome::none_waits) {
-      loop.arm();
+      if (!try_twice([&loop] { loop->arm(); })) until = clock::now() + without_watch;
     } else {
       server->note_accept_error(error);
       const accept_pacer::verdict verdict = pacer.failed(error);
       if (verdict.is_news) report_accept(*server, error);
       if (verdict.pause.count() == 0) continue;
       until = clock::now() + verdict.pause;
-      pausing.emplace(loop, freed);
+      pausing.emplace(*loop, freed);
     }
-    auto waiting = loop.wait(until);
-    co_await std::move(waiting);
+    try {
+      auto waiting = loop->wait(until, error);
+      co_await std::move(waiting);
+    } catch (const std::exception&) {
+      error = no_memory_error();
+    }
+    if (error == no_memory_error()) pause_without_memory();
   }
   while (server->has_sessions()) {
-    auto waiting = loop.wait(no_deadline);
-    co_await std::move(waiting);
+    std::error_code error;
+    try {
+      auto waiting = loop->wait(clock::now() + without_wake, error);
+      co_await std::move(waiting);
+    } catch (const std::exception&) {
+      error = no_memory_error();
+    }
+    if (error == no_memory_error()) pause_without_memory();
   }
 }
 
@@ -247,34 +273,47 @@ template <class Token>
 auto async_run(std::shared_ptr<server_state> server, asio::any_io_executor executor, std::string* why, Token&& token) {
   return asio::async_initiate<Token, void(std::error_code)>(
       [](auto handler, std::shared_ptr<server_state> state, asio::any_io_executor io, std::string* text) {
-        const asio::any_io_executor strand = asio::make_strand(inner_executor(io));
-        auto slot = asio::get_associated_cancellation_slot(handler);
-        auto pending = std::make_shared<pending_handler<decltype(handler)>>(std::move(handler), io);
-        std::shared_ptr<server_listener> listener;
-        std::string ignored;
-        const std::error_code error = state->begin_run(listener, false, text != nullptr ? *text : ignored);
-        if (listener == nullptr) return std::move(*pending).complete(false, error);
-        const auto cancelled = std::make_shared<std::atomic<bool>>(false);
-        if (slot.is_connected()) {
-          slot.assign([weak = std::weak_ptr(state), cancelled](asio::cancellation_type) {
-            const auto target = weak.lock();
-            if (target == nullptr) return;
-            *cancelled = true;
-            target->close();
-          });
-        }
-        try {
-          asio::co_spawn(strand, accept_on_strand(state, listener, strand, io),
-                         [pending, cancelled](std::exception_ptr failure) {
-                           std::error_code result;
-                           if (failure) result = std::make_error_code(std::errc::not_enough_memory);
-                           if (*cancelled) result = asio::error::operation_aborted;
-                           std::move(*pending).complete(false, result);
-                         });
-        } catch (...) {
-          state->end_run();
-          throw;
-        }
+        const auto begin = [&] {
+          const asio::any_io_executor strand = serial_executor(inner_executor(io));
+          const auto cancelled = std::make_shared<std::atomic<bool>>(false);
+          auto slot = asio::get_associated_cancellation_slot(handler);
+          if (slot.is_connected()) {
+            slot.assign([weak = std::weak_ptr(state), cancelled](asio::cancellation_type) {
+              const auto target = weak.lock();
+              if (target == nullptr) return;
+              *cancelled = true;
+              target->close();
+            });
+          }
+          auto pending = std::make_shared<pending_handler<decltype(handler)>>(std::move(handler), io);
+          std::error_code error;
+          std::shared_ptr<server_listener> listener;
+          try {
+            std::string ignored;
+            error = state->begin_run(listener, false, text != nullptr ? *text : ignored);
+            if (listener == nullptr) return std::move(*pending).complete(false, error);
+            // Ends the run when it is destroyed.
+            std::shared_ptr<async_accept> loop;
+            try {
+              loop = std::make_shared<async_accept>(state, listener, strand);
+            } catch (...) {
+              state->close();
+              state->end_run();
+              throw;
+            }
+            asio::co_spawn(strand, accept_on_strand(state, listener, std::move(loop), io),
+                           [pending, cancelled](std::exception_ptr failure) {
+                             std::error_code result;
+                             if (failure) result = no_memory_error();
+                             if (*cancelled) result = asio::error::operation_aborted;
+                             std::move(*pending).complete(false, result);
+                           });
+          } catch (const std::exception&) {
+            std::move(*pending).complete(false, no_memory_error());
+          }
+        };
+        begin_or_refuse(
+            handler, [&io] { return io; }, std::error_code(), begin);
       },
       token, std::move(server), std::move(executor), why);
 }

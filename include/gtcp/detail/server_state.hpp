@@ -261,7 +261,12 @@ class server_state : public std::enable_shared_from_this<server_state> {
       runs_in_thread_ = by_thread;
       if (by_thread) ++waited_for_;
     }
-    const std::error_code error = listen(false, why);
+    std::error_code error;
+    try {
+      error = listen(false, why);
+    } catch (const std::bad_alloc&) {
+      error = no_memory_error();
+    }
     if (!error) {
       const std::lock_guard lock(mutex_);
       listener = listener_;
@@ -524,7 +529,10 @@ class server_state : public std::enable_shared_from_this<server_state> {
     ~place() {
       if (!taken_) return;
       const std::lock_guard lock(server_.mutex_);
-      server_.gate_.turn_away(source_, "error");
+      try {
+        server_.gate_.turn_away(source_, "error");
+      } catch (const std::bad_alloc&) {  // for the name of the reason; all else is done before
+      }
     }
     place(const place&) = delete;
     place& operator=(const place&) = delete;
@@ -810,8 +818,14 @@ inline void server_session::pump(std::unique_ptr<server_session> self) {
   const std::shared_ptr<conn_state> conn = self->state_;
   const asio::any_io_executor executor = conn->executor();
   const auto begin = [](const std::shared_ptr<conn_state>& state, std::unique_ptr<server_session> session) {
-    auto sink = std::make_unique<pkg_session>(std::move(session));
-    if (sink->open()) pkg_pump::start(state, std::move(sink));
+    const std::shared_ptr<server_state> server = session->server_;
+    const Conn served = session->conn_;
+    try {
+      auto sink = std::make_unique<pkg_session>(std::move(session));
+      if (sink->open()) pkg_pump::start(state, std::move(sink));
+    } catch (const std::bad_alloc&) {
+      server->report(served, std::current_exception());
+    }
   };
   if (self->layer_ == nullptr) {
     asio::post(executor, [begin, conn, self = std::move(self)]() mutable { begin(conn, std::move(self)); });

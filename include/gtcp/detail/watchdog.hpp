@@ -6,12 +6,12 @@
 // that is busy costs a look in the time of its shortest limit.
 
 #include <gtcp/detail/conn_state.hpp>
+#include <gtcp/detail/scarce_memory.hpp>
 #include <gtcp/detail/time_limit.hpp>
 #include <gtcp/timer.hpp>
 
 #include <algorithm>
 #include <chrono>
-#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -24,7 +24,13 @@ namespace gtcp::detail {
 class watchdog : public std::enable_shared_from_this<watchdog> {
  public:
   /// Looks at the connection from then on, until it is closed.
-  void watch(const std::shared_ptr<conn_state>& conn, clock::time_point first_look) { add({{first_look, conn}}); }
+  void watch(const std::shared_ptr<conn_state>& conn, clock::time_point first_look) {
+    {
+      const std::lock_guard lock(mutex_);
+      entries_.push({first_look, conn});
+    }
+    plan_next();
+  }
 
  private:
   struct entry {
@@ -33,46 +39,51 @@ class watchdog : public std::enable_shared_from_this<watchdog> {
     friend bool operator<(const entry& a, const entry& b) noexcept { return a.at > b.at; }
   };
 
-  void add(std::vector<entry> entries) {
-    clock::time_point next = no_deadline;
+  void plan_next() noexcept {
+    clock::time_point at = no_deadline;
     {
       const std::lock_guard lock(mutex_);
-      for (entry& one : entries) entries_.push(std::move(one));
       if (entries_.empty() || entries_.top().at >= planned_) return;
-      next = planned_ = entries_.top().at;
+      at = planned_ = entries_.top().at;
     }
-    plan(next);
-  }
-
-  void plan(clock::time_point at) {
-    try {
+    const bool planned = insist([this, at] {
       SetTimeout(std::max<clock::duration>(at - clock::now(), clock::duration(0)), [weak = weak_from_this(), at] {
         if (const auto self = weak.lock()) self->run(at);
       });
-    } catch (const std::exception&) {
-      // No thread for it: the next connection tries again.
-      const std::lock_guard lock(mutex_);
-      planned_ = no_deadline;
-    }
+    });
+    if (planned) return;
+    // No thread for it: the next connection tries again.
+    const std::lock_guard lock(mutex_);
+    planned_ = no_deadline;
   }
 
   void run(clock::time_point planned) {
     const clock::time_point now = clock::now();
-    std::vector<entry> due;
     {
       const std::lock_guard lock(mutex_);
       if (planned_ == planned) planned_ = no_deadline;
-      while (!entries_.empty() && entries_.top().at <= now) {
-        due.push_back(entries_.top());
-        entries_.pop();
-      }
     }
-    std::erase_if(due, [now](entry& one) {
+    for (entry one; take_due(now, one);) {
       const auto conn = one.conn.lock();
+      // Later than now, so that each is looked at once.
       one.at = conn != nullptr ? conn->look(now) : no_deadline;
-      return one.at == no_deadline;
-    });
-    add(std::move(due));
+      if (one.at == no_deadline) continue;
+      one.at = std::max(one.at, now + clock::duration(1));
+      const bool kept = insist([this, &one] {
+        const std::lock_guard lock(mutex_);
+        entries_.push(one);
+      });
+      if (!kept) conn->close(true, Errc::IdleTimeout);  // nobody would look after it any more
+    }
+    plan_next();
+  }
+
+  bool take_due(clock::time_point now, entry& one) {
+    const std::lock_guard lock(mutex_);
+    if (entries_.empty() || entries_.top().at > now) return false;
+    one = entries_.top();
+    entries_.pop();
+    return true;
   }
 
   std::mutex mutex_;
