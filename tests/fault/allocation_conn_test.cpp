@@ -56,11 +56,10 @@ std::string name_of(const testing::TestParamInfo<wish>& info) {
          (info.param.lasting == how_long::for_good ? "ForGood" : "");
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Allocations, AllocationSweep,
-    testing::Values(wish{whose::this_thread, what_fails::operator_new, how_long::once},
-                    wish{whose::all_threads, what_fails::operator_new, how_long::once}),
-    name_of);
+INSTANTIATE_TEST_SUITE_P(Allocations, AllocationSweep,
+                         testing::Values(wish{whose::this_thread, what_fails::operator_new, how_long::once},
+                                         wish{whose::all_threads, what_fails::operator_new, how_long::once}),
+                         name_of);
 
 /// What Asio allocates too. Not for coroutines: what Asio allocates between suspending one and beginning what it waits
 /// for must not fail (awaitable's await_suspend is noexcept).
@@ -151,7 +150,8 @@ TEST_P(AllocationSweepWithAsio, NewConn) {
   sweep([&](const injection& arm) {
     Conn conn;
     failing_allocation failing = arm();
-    const std::error_code error = outcome_of([&](std::error_code& ec) { conn = gtcp::NewConn(listener.address(), ec); });
+    const std::error_code error =
+        outcome_of([&](std::error_code& ec) { conn = gtcp::NewConn(listener.address(), ec); });
     const bool fired = failing.end();
     EXPECT_DONE_OR_SHORT_OF_MEMORY(error);
     EXPECT_EQ(static_cast<bool>(conn), !error);
@@ -182,11 +182,10 @@ TEST_P(AllocationSweep, AwaitedNewConn) {
   silent_listener listener;
   sweep([&](const injection& arm) {
     Conn conn;
-    const bool fired = run_armed(arm,
-                                 [&]() -> asio::awaitable<void> {
-                                   auto connecting = gtcp::AsyncNewConn(listener.address());
-                                   conn = co_await std::move(connecting);
-                                 });
+    const bool fired = run_armed(arm, [&]() -> asio::awaitable<void> {
+      auto connecting = gtcp::AsyncNewConn(listener.address());
+      conn = co_await std::move(connecting);
+    });
     listener.accept_all();
     return fired;
   });
@@ -455,28 +454,26 @@ TEST_P(AllocationSweep, AwaitedSendAndReceive) {
       const exempt_thread exempted;
       for (std::string got = other.read(7); got.size() == 7; got = other.read(7)) other.write(got);
     });
-    bool armed_fired = run_armed(
-        arm,
-        [&c = conn]() -> asio::awaitable<void> {
-          for (int i = 0; i < 3; ++i) {
-            auto sending = c.AsyncSendPkg("hello");
-            co_await std::move(sending);
-            auto receiving = c.AsyncRecvPkg();
-            const std::string got = co_await std::move(receiving);
-            EXPECT_EQ(got, "hello");
-          }
-          auto asking = c.AsyncSendRecvPkg("hallo");
-          const std::string got = co_await std::move(asking);
-          EXPECT_EQ(got, "hallo");
-          auto sending = c.AsyncSendPkgWithTimeout("hello", ceiling);
-          co_await std::move(sending);
-          auto receiving = c.AsyncRecvPkgWithTimeout(ceiling);
-          co_await std::move(receiving);
-          auto flushing = c.AsyncFlush();
-          co_await std::move(flushing);
-          auto closing = c.AsyncClose();
-          static_cast<void>(co_await std::move(closing));
-        });
+    bool armed_fired = run_armed(arm, [&c = conn]() -> asio::awaitable<void> {
+      for (int i = 0; i < 3; ++i) {
+        auto sending = c.AsyncSendPkg("hello");
+        co_await std::move(sending);
+        auto receiving = c.AsyncRecvPkg();
+        const std::string got = co_await std::move(receiving);
+        EXPECT_EQ(got, "hello");
+      }
+      auto asking = c.AsyncSendRecvPkg("hallo");
+      const std::string got = co_await std::move(asking);
+      EXPECT_EQ(got, "hallo");
+      auto sending = c.AsyncSendPkgWithTimeout("hello", ceiling);
+      co_await std::move(sending);
+      auto receiving = c.AsyncRecvPkgWithTimeout(ceiling);
+      co_await std::move(receiving);
+      auto flushing = c.AsyncFlush();
+      co_await std::move(flushing);
+      auto closing = c.AsyncClose();
+      static_cast<void>(co_await std::move(closing));
+    });
     conn.Close();
     answering.join();
     return armed_fired;
@@ -638,10 +635,10 @@ bool end_busy(const injection& arm, ending how, bool peer_reads) {
 }
 
 TEST_P(AllocationSweepWithAsio, CloseWithEverythingUnderWay) {
-  for (const ending how :
-       {ending::close, ending::drop, ending::abort, ending::close_and_wait, ending::async_close}) {
+  for (const ending how : {ending::close, ending::drop, ending::abort, ending::close_and_wait, ending::async_close}) {
     for (const bool peer_reads : {true, false}) {
-      SCOPED_TRACE(std::to_string(static_cast<int>(how)) + (peer_reads ? ", a peer that reads" : ", one that does not"));
+      SCOPED_TRACE(std::to_string(static_cast<int>(how)) +
+                   (peer_reads ? ", a peer that reads" : ", one that does not"));
       sweep([&](const injection& arm) { return end_busy(arm, how, peer_reads); });
       if (HasFailure()) return;
     }
@@ -708,8 +705,8 @@ TEST_P(AllocationSweep, PoolConn) {
     failing_allocation failing = arm();
     for (int i = 0; i < 2; ++i) {
       gtcp::PoolConn conn;
-      std::error_code error = outcome_of(
-          [&](std::error_code& ec) { conn = gtcp::NewPoolConn(server->GetListenedAddress(), ec); });
+      std::error_code error =
+          outcome_of([&](std::error_code& ec) { conn = gtcp::NewPoolConn(server->GetListenedAddress(), ec); });
       EXPECT_DONE_OR_SHORT_OF_MEMORY(error);
       if (error) continue;
       std::string reply;

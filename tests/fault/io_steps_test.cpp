@@ -35,8 +35,8 @@ TEST_P(IoSteps, EachFailsOnce) {
       std::size_t answers = 0;
       {
         auto plain = std::make_unique<gtcp::detail::plain_transport>(descriptor);
-        const gtcp::Conn conn = gtcp::detail::make_conn(
-            descriptor, {}, std::make_unique<failing_transport>(std::move(plain), plan, false));
+        const gtcp::Conn conn =
+            gtcp::detail::make_conn(descriptor, {}, std::make_unique<failing_transport>(std::move(plain), plan, false));
         answers = talk.run(conn);
       }
       expect_whole_packages(peer.packages(), talk.packages(), answers);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Signals that interrupt every system call again and again, and the one that a write to a peer that has gone would send:
-// nothing of it reaches the user.
+// Signals that interrupt every system call again and again, and the one that a write to a peer that has gone would
+// send: nothing of it reaches the user.
 
 #include <gtcp/gtcp.hpp>
 
@@ -137,12 +137,12 @@ TEST(SignalStorm, LeavesBlockedCallsAlone) {
 
 // ---- SIGPIPE
 
-#define CHILD_CHECK(condition)                           \
-  do {                                                   \
-    if (!(condition)) {                                  \
-      std::fprintf(stderr, "child: %s\n", #condition);   \
-      std::_Exit(1);                                     \
-    }                                                    \
+#define CHILD_CHECK(condition)                         \
+  do {                                                 \
+    if (!(condition)) {                                \
+      std::fprintf(stderr, "child: %s\n", #condition); \
+      std::_Exit(1);                                   \
+    }                                                  \
   } while (false)
 
 [[noreturn]] void send_to_one_that_has_gone() {

@@ -37,8 +37,7 @@ Function* next(const char* name) {
   return reinterpret_cast<Function*>(::dlsym(RTLD_NEXT, name));
 }
 
-#define GTCP_REAL(name)                                        \
-  static auto* const real = next<decltype(::name)>(#name)
+#define GTCP_REAL(name) static auto* const real = next<decltype(::name)>(#name)
 
 /// Whether this call fails now; `error` is what it may fail with. EINTR and EAGAIN only where `waits`.
 bool fails(int error, bool waits = false) {
@@ -54,9 +53,7 @@ bool gives_little() {
          gtcp_test::system_calls::is_now(true);
 }
 
-bool interrupts() {
-  return gtcp_test::system_calls::how.load(std::memory_order_relaxed) == call_fault::interrupted;
-}
+bool interrupts() { return gtcp_test::system_calls::how.load(std::memory_order_relaxed) == call_fault::interrupted; }
 
 }  // namespace
 
@@ -147,12 +144,13 @@ using gtcp::Conn;
 
 class SystemCalls : public testing::TestWithParam<std::tuple<form, kind>> {};
 
-INSTANTIATE_TEST_SUITE_P(
-    Forms, SystemCalls,
-    testing::Combine(testing::ValuesIn(forms), testing::Values(kind::thread, kind::coroutine, kind::user_executor)),
-    [](const auto& one) {
-      return testing::PrintToString(std::get<0>(one.param)) + "To" + name_of(std::get<1>(one.param));
-    });
+INSTANTIATE_TEST_SUITE_P(Forms, SystemCalls,
+                         testing::Combine(testing::ValuesIn(forms),
+                                          testing::Values(kind::thread, kind::coroutine, kind::user_executor)),
+                         [](const auto& one) {
+                           return testing::PrintToString(std::get<0>(one.param)) + "To" +
+                                  name_of(std::get<1>(one.param));
+                         });
 
 /// Connects, in the form that is asked for.
 Conn connect_by(form which, const std::string& address, std::error_code& error) {
@@ -176,8 +174,7 @@ Conn connect_by(form which, const std::string& address, std::error_code& error) 
 
 TEST_P(SystemCalls, EachFailsOnce) {
   const auto [which, by] = GetParam();
-  for (const call_fault how :
-       {call_fault::fails, call_fault::interrupted, call_fault::blocks, call_fault::little}) {
+  for (const call_fault how : {call_fault::fails, call_fault::interrupted, call_fault::blocks, call_fault::little}) {
     SCOPED_TRACE("fault " + std::to_string(static_cast<int>(how)));
     running_server server(by, echo, async_echo);
     const std::string address = server->GetListenedAddress();

@@ -33,10 +33,10 @@ class TlsAllocations : public testing::TestWithParam<whose> {
 
   /// Whether an error may come of the want of memory here, or at the other end.
   static bool is_allowed(const std::error_code& error) {
-    const bool of_the_other_end = GetParam() == whose::all_threads &&
-                                  (error == asio::error::eof || error == asio::error::connection_reset ||
-                                   error == asio::error::broken_pipe || error == gtcp::Errc::TlsTruncated ||
-                                   error == asio::error::connection_aborted);
+    const bool of_the_other_end =
+        GetParam() == whose::all_threads &&
+        (error == asio::error::eof || error == asio::error::connection_reset || error == asio::error::broken_pipe ||
+         error == gtcp::Errc::TlsTruncated || error == asio::error::connection_aborted);
     return !error || is_short_of_memory(error) || of_the_other_end;
   }
 

@@ -60,8 +60,8 @@ TEST_P(TlsIoSteps, EachFailsOnce) {
         gtcp::detail::tls_settings settings;
         settings.server_name = "localhost";
         auto tls = std::make_unique<gtcp::detail::tls_transport>(descriptor, client_context(), settings);
-        const Conn conn = gtcp::detail::make_conn(
-            descriptor, {}, std::make_unique<failing_transport>(std::move(tls), plan, true));
+        const Conn conn =
+            gtcp::detail::make_conn(descriptor, {}, std::make_unique<failing_transport>(std::move(tls), plan, true));
         if (shake(GetParam(), conn))
           conn.Abort();
         else

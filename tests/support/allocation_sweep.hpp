@@ -84,9 +84,9 @@ std::error_code outcome_of(const Operation& operation) {
   }
 }
 
-#define EXPECT_DONE_OR_SHORT_OF_MEMORY(error)                                                        \
-  do {                                                                                               \
-    const std::error_code gtcp_outcome = (error);                                                    \
+#define EXPECT_DONE_OR_SHORT_OF_MEMORY(error)                                                            \
+  do {                                                                                                   \
+    const std::error_code gtcp_outcome = (error);                                                        \
     EXPECT_TRUE(!gtcp_outcome || gtcp_test::is_short_of_memory(gtcp_outcome)) << gtcp_outcome.message(); \
   } while (false)
 

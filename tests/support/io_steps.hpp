@@ -159,11 +159,11 @@ class conversation {
         return;
       }
       case form::awaited:
-        return gtcp_test::run([](const gtcp::Conn& one, const std::string& bytes,
-                                 std::error_code& failure) -> asio::awaitable<void> {
-          auto sending = one.AsyncSendPkg(bytes, failure);
-          co_await std::move(sending);
-        }(conn, package, error));
+        return gtcp_test::run(
+            [](const gtcp::Conn& one, const std::string& bytes, std::error_code& failure) -> asio::awaitable<void> {
+              auto sending = one.AsyncSendPkg(bytes, failure);
+              co_await std::move(sending);
+            }(conn, package, error));
     }
   }
 
@@ -177,12 +177,11 @@ class conversation {
         return note->value;
       }
       case form::awaited:
-        return gtcp_test::run(
-            [](const gtcp::Conn& one, std::error_code& failure) -> asio::awaitable<std::string> {
-              auto receiving = one.AsyncRecvPkgWithTimeout(ceiling, failure);
-              std::string package = co_await std::move(receiving);
-              co_return package;
-            }(conn, error));
+        return gtcp_test::run([](const gtcp::Conn& one, std::error_code& failure) -> asio::awaitable<std::string> {
+          auto receiving = one.AsyncRecvPkgWithTimeout(ceiling, failure);
+          std::string package = co_await std::move(receiving);
+          co_return package;
+        }(conn, error));
     }
     return {};
   }

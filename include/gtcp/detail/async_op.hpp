@@ -240,18 +240,17 @@ class async_send_op final : public Record {
     }
   };
 
-  /// Has `begin(again)` see to it that `again` is called later, which owns the operation. False: there was no memory for
-  /// that, and the operation is the caller's as before.
+  /// Has `begin(again)` see to it that `again` is called later, which owns the operation. False: there was no memory
+  /// for that, and the operation is the caller's as before.
   template <class Begin>
   bool pauses(const Begin& begin) noexcept {
     std::shared_ptr<pause_handler> again;
     try {
-      again = std::make_shared<pause_handler>(pause_handler{{nullptr, [](async_send_op* op) {
-                                                               const pending_handler<Handler> dropped(
-                                                                   std::move(op->pending_));
-                                                               op_memory<async_send_op, Handler>::free(
-                                                                   op, dropped.handler());
-                                                             }}});
+      again = std::make_shared<pause_handler>(
+          pause_handler{{nullptr, [](async_send_op* op) {
+                           const pending_handler<Handler> dropped(std::move(op->pending_));
+                           op_memory<async_send_op, Handler>::free(op, dropped.handler());
+                         }}});
       again->op.reset(this);
       begin(again);
       return true;
@@ -270,9 +269,8 @@ class async_send_op final : public Record {
 
   /// Without a fresh connection it fails again, with the same error.
   bool try_again_renewed() noexcept {
-    return pauses([this](const std::shared_ptr<pause_handler>& again) {
-      conn_->start_renewal(limit_, [again] { (*again)(); });
-    });
+    return pauses(
+        [this](const std::shared_ptr<pause_handler>& again) { conn_->start_renewal(limit_, [again] { (*again)(); }); });
   }
 
   std::shared_ptr<conn_state> conn_;
@@ -323,7 +321,8 @@ class async_close_op final : public close_waiter {
 
 /// Completes with an error that was found before the operation began. `executor()` says where.
 template <class Handler, class Executor, class... Results>
-void refuse(Handler& handler, const Executor& executor, const std::error_code& error, const Results&... results) noexcept {
+void refuse(Handler& handler, const Executor& executor, const std::error_code& error,
+            const Results&... results) noexcept {
   insist([&] {
     pending_handler<Handler> pending(std::move(handler), executor());
     std::move(pending).complete(false, error, results...);

@@ -458,9 +458,12 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
       if (strand == nullptr) return go_on();
       async_receiver& op = *std::exchange(op_, nullptr);
       const std::shared_ptr<conn_state> conn = op.conn_;
-      const bool goes_on = entrust(op, [strand](wait_handler&& handler) {
-        asio::dispatch(*strand, [self = std::move(handler)]() mutable { self.go_on(); });
-      }, /*throws=*/false);
+      const bool goes_on = entrust(
+          op,
+          [strand](wait_handler&& handler) {
+            asio::dispatch(*strand, [self = std::move(handler)]() mutable { self.go_on(); });
+          },
+          /*throws=*/false);
       if (!goes_on) lane::run(conn->give_up(op));
     }
     void go_on() {

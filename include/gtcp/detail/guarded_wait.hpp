@@ -2,8 +2,8 @@
 #ifndef GTCP_DETAIL_GUARDED_WAIT_HPP
 #define GTCP_DETAIL_GUARDED_WAIT_HPP
 
-// Waits of Asio's that a coroutine is suspended for. Without memory for one Asio throws where nothing may be thrown, and
-// the process ends; here the wait ends with an error instead.
+// Waits of Asio's that a coroutine is suspended for. Without memory for one Asio throws where nothing may be thrown,
+// and the process ends; here the wait ends with an error instead.
 
 #include <gtcp/detail/async_op.hpp>
 

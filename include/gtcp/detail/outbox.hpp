@@ -446,8 +446,8 @@ class outbox {
     flush_and_settle(lock);
   }
 
-  /// Drops everything that is not with the system. Returns how many bytes of accepted packages that were. Any reason but
-  /// Errc::Closed is a failure of the connection's.
+  /// Drops everything that is not with the system. Returns how many bytes of accepted packages that were. Any reason
+  /// but Errc::Closed is a failure of the connection's.
   std::size_t drop(std::error_code reason) {
     std::unique_lock lock(mutex_);
     if (!stop_ || reason == Errc::Closed) stop_ = reason;

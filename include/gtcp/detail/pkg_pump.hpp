@@ -45,9 +45,8 @@ class pkg_pump final : public async_receiver {
   lane_waiter* resume() override {
     const conn_ptr state = conn();
     const bool goes_on = try_twice([this] {
-      conn_state::entrust(*this, [this](conn_state::wait_handler&& handler) {
-        asio::post(executor_, std::move(handler));
-      });
+      conn_state::entrust(*this,
+                          [this](conn_state::wait_handler&& handler) { asio::post(executor_, std::move(handler)); });
     });
     return goes_on ? nullptr : state->give_up(*this);
   }

@@ -357,9 +357,9 @@ inline asio::awaitable<void> await_from_pool(std::shared_ptr<pool_job> job, asio
     auto waiting = async_guarded(strand, begin, asio::redirect_error(asio::use_awaitable, ended));
     co_await std::move(waiting);
     if (!turn.end_waiting()) {
-      job->error = !ended                                        ? make_error_code(Errc::Timeout)
+      job->error = !ended                                    ? make_error_code(Errc::Timeout)
                    : ended == asio::error::operation_aborted ? make_error_code(asio::error::operation_aborted)
-                                                                 : ended;
+                                                             : ended;
       co_return;
     }
   }

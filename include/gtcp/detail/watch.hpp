@@ -22,11 +22,11 @@ class watch {
   asio::generic::stream_protocol::socket& open(const Executor& executor, native_socket descriptor) {
     if (!socket_) {
       socket_.emplace(executor());
-      std::error_code error;
-      socket_->assign(asio::generic::stream_protocol(socket_family(descriptor), 0), descriptor, error);
-      if (error) {
-        socket_.reset();
-        throw std::system_error(error);
+      try {
+        socket_->assign(asio::generic::stream_protocol(socket_family(descriptor), 0), descriptor);
+      } catch (...) {
+        socket_.reset();  // nothing could be waited for through it
+        throw;
       }
     }
     return *socket_;
