@@ -53,7 +53,7 @@ TEST_P(SignalStorm, LeavesPingPongAlone) {
 TEST_P(SignalStorm, LeavesPipelinedPackagesAlone) {
   const signal_storm storm;
   const Conn conn = server_.connect();
-  constexpr int packages = 20'000;
+  constexpr int packages = 200'000;
   std::thread sender([&] {
     storm.aim_at_this_thread();
     for (int i = 0; i < packages; ++i) conn.SendPkg(std::to_string(i));

@@ -225,9 +225,13 @@ inline void conn_state::close_if_possible() noexcept {
     // What could not be sent never will be, and what was sent need not be acknowledged any more.
     const bool lost = outbox_ended_ && !outbox_.all_sent();
     if (lost) hard_ = true;
-    const bool delivered = outbox_ended_ && !lost && all_acknowledged();
+    bool delivered = outbox_ended_ && !lost && all_acknowledged();
     // What came for a peer that had closed is answered by a reset, of which nobody is told who does not read any more.
-    if (outbox_ended_ && !delivered && is_reset(descriptor_)) hard_ = true;
+    // A connection that has just ended in order looks the same, but all of it is acknowledged then.
+    if (outbox_ended_ && !delivered && is_reset(descriptor_)) {
+      delivered = !lost && all_acknowledged();
+      if (!delivered) hard_ = true;
+    }
     if (delivered && !hard_) {
       delivered_ = true;
       tell_close_waiters(lock);
