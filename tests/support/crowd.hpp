@@ -51,27 +51,19 @@ class crowd {
   crowd(const crowd&) = delete;
   crowd& operator=(const crowd&) = delete;
 
-  /// Connects `count` of them, one habit after the other.
+  /// Connects `count` of them, one habit after the other; those that are there live on meanwhile.
   void come(std::size_t count, const std::vector<habit>& habits) {
     members_.reserve(members_.size() + count);
-    for (std::size_t i = 0; i < count; ++i) come(habits[i % habits.size()]);
+    for (std::size_t i = 0; i < count; ++i) {
+      come(habits[i % habits.size()]);
+      if (i % 16 == 0) live(clock::duration(0));
+    }
   }
 
   /// Waits until all have been closed by the server; false: not within `longest`.
-  bool wait_until_gone(clock::duration longest, clock::duration between_drips) {
+  bool wait_until_gone(clock::duration longest) {
     const clock::time_point end = clock::now() + longest;
-    clock::time_point next_drip = clock::now();
-    std::vector<epoll_event> events(1024);
-    while (left_ != 0 && clock::now() < end) {
-      const auto pause = std::chrono::ceil<std::chrono::milliseconds>(next_drip - clock::now());
-      const int count = ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()),
-                                     static_cast<int>(std::max<long long>(0, pause.count())));
-      const clock::time_point now = clock::now();
-      for (int i = 0; i < count; ++i) look(events[static_cast<std::size_t>(i)].data.u64, now);
-      if (now < next_drip) continue;
-      next_drip = now + between_drips;
-      for (member& one : members_) drip(one);
-    }
+    while (left_ != 0 && clock::now() < end) live(next_drip_ - clock::now());
     return left_ == 0;
   }
 
@@ -86,6 +78,19 @@ class crowd {
     std::size_t next = 0;
     bool begins_with_drip = false;
   };
+
+  /// Notes who is closed, for a while at most, and drips when it is time for that.
+  void live(clock::duration longest) {
+    constexpr std::chrono::milliseconds between_drips{50};
+    const auto pause = std::chrono::ceil<std::chrono::milliseconds>(longest).count();
+    const int count = ::epoll_wait(epoll_, events_.data(), static_cast<int>(events_.size()),
+                                   static_cast<int>(std::max<long long>(0, pause)));
+    const clock::time_point now = clock::now();
+    for (int i = 0; i < count; ++i) look(events_[static_cast<std::size_t>(i)].data.u64, now);
+    if (now < next_drip_) return;
+    next_drip_ = now + between_drips;
+    for (member& one : members_) drip(one);
+  }
 
   void come(const habit& what) {
     member one;
@@ -140,6 +145,8 @@ class crowd {
   std::vector<member> members_;
   std::vector<clock::duration> lives_;
   std::size_t left_ = 0;
+  clock::time_point next_drip_ = clock::now();
+  std::vector<epoll_event> events_ = std::vector<epoll_event>(1024);
 };
 
 /// Asks, in a thread of its own, again and again, and notes how long each answer takes.
