@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
 
 // What the parts of the library cost that no system call hides: framing, sending into a transport that takes
-// everything, receiving what is buffered, JSON. Timers are in timer_bench.
+// everything, receiving what is buffered, JSON, timers. What a million of those cost is in timer_bench.
 
 #include <gtcp/dial.hpp>
 #include <gtcp/msg.hpp>
+#include <gtcp/timer.hpp>
 
 #include <asio/bind_executor.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 #include <asio/io_context.hpp>
+#include <asio/post.hpp>
 #include <asio/use_awaitable.hpp>
 
 #include <benchmark/benchmark.h>
@@ -17,11 +19,14 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 namespace {
@@ -184,6 +189,25 @@ BENCHMARK_CAPTURE(Await, AsyncRecvPkg, recv_owned);
 BENCHMARK_CAPTURE(Await, AsyncRecvPkgInto, recv_into);
 BENCHMARK_CAPTURE(Await, AsyncRecvPkgIntoUseAwaitable, recv_by_token);
 
+/// The form with a callback, which begins the next receive.
+void AwaitCallback(benchmark::State& state) {
+  asio::io_context context(1);
+  const gtcp::Conn conn = make_conn(context);
+  std::string package;
+  struct next {
+    benchmark::State& state;
+    const gtcp::Conn& conn;
+    std::string& package;
+    void operator()(std::error_code) {
+      if (state.KeepRunning()) conn.AsyncRecvPkg(package, next{state, conn, package});
+    }
+  };
+  asio::post(context, [&] { next{state, conn, package}({}); });
+  context.run();
+  conn.Abort();
+}
+BENCHMARK(AwaitCallback)->Name("Await/AsyncRecvPkgIntoCallback");
+
 const gtcp::Msg message{.Act = "hello", .Data = "Nice to meet you, 世界! <b>\"quoted\"</b>"};
 
 void MsgEncode(benchmark::State& state) {
@@ -202,6 +226,32 @@ void MsgDecode(benchmark::State& state) {
   }
 }
 BENCHMARK(MsgDecode);
+
+void TimerAddAndClose(benchmark::State& state) {
+  gtcp::Timer timer;
+  for (auto _ : state) {
+    const gtcp::TimerEntry entry = timer.SetTimeout(std::chrono::minutes(1), [] {});
+    entry.Close();
+  }
+}
+BENCHMARK(TimerAddAndClose);
+
+/// Adds timers that are due, while they fire, and waits for them.
+void TimerAddAndFire(benchmark::State& state) {
+  constexpr int batch = 1024;
+  gtcp::Timer timer;
+  std::atomic<int> left{0};
+  while (state.KeepRunningBatch(batch)) {
+    left = batch;
+    for (int i = 0; i < batch; ++i) {
+      timer.SetTimeout(std::chrono::nanoseconds(1), [&left] {
+        if (left.fetch_sub(1) == 1) left.notify_one();
+      });
+    }
+    for (int now = left; now != 0; now = left) left.wait(now);
+  }
+}
+BENCHMARK(TimerAddAndFire)->UseRealTime();
 
 }  // namespace
 
