@@ -164,7 +164,9 @@ Conn connect_by(form which, const std::string& address, std::error_code& error) 
     }
     case form::awaited:
       return run([](const std::string& to, std::error_code& failure) -> asio::awaitable<Conn> {
-        auto connecting = gtcp::AsyncNewConn(to, failure);
+        // Not on the context of this coroutine, which is gone before the connection.
+        const gtcp::ConnOption option{.Executor = gtcp::Runtime::Default().get_executor()};
+        auto connecting = gtcp::AsyncNewConn(to, gtcp::DefaultConnTimeout, option, failure);
         Conn conn = co_await std::move(connecting);
         co_return conn;
       }(address, error));

@@ -148,10 +148,29 @@ class scripted_sink final : public gtcp::detail::transport {
     return {taken, {}, taken < all ? step.wait_for : wait_direction::none};
   }
 
+  gtcp::detail::io_result write_more(std::span<const asio::const_buffer> buffers) override {
+    {
+      const std::lock_guard lock(mutex_);
+      kept_ += "m";
+    }
+    return write_some(buffers);
+  }
+  void push() override {
+    const std::lock_guard lock(mutex_);
+    kept_ += "p";
+  }
+
+  /// What the system was told about what follows: an m for each write that more was to follow, a p for each push.
+  std::string kept() const {
+    const std::lock_guard lock(mutex_);
+    return kept_;
+  }
+
   void end_of_sending() override {}
 
  private:
   mutable std::mutex mutex_;
+  std::string kept_;
   std::deque<write_step> steps_;
   write_step otherwise_;
   fail_count* fail_ = nullptr;

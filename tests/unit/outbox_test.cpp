@@ -682,6 +682,114 @@ TEST_F(Outbox, ADirectSendByAThreadReturnsWhenItIsWithTheSystem) {
   EXPECT_EQ(sink.written(), framed("one") + framed("two"));
 }
 
+// ---- Threads that write in turns
+
+/// A package of a thread that has to be with the system, step by step.
+class claimant {
+ public:
+  explicit claimant(const std::string& payload) : from_(payload) {
+    record_.header = from_.header;
+    record_.payload = from_.payload;
+    record_.direct = true;
+  }
+  send_outcome claim(outbox& out) { return out.send(record_, true, &record_.self); }
+  std::error_code wait(outbox& out, gtcp::detail::clock::time_point until = no_deadline) {
+    out.wait(record_, record_.self, [&] { return until; });
+    return record_.error;
+  }
+
+ private:
+  sender from_;
+  thread_record<send_record> record_;
+};
+
+TEST_F(Outbox, AThreadWritesItsPackageItselfOnceNobodyElseDoes) {
+  outbox& out = make();
+  claimant two("two");
+  sink.on_writes({write_step::everything().with([&] { EXPECT_EQ(two.claim(out), send_outcome::waiting); })});
+  EXPECT_FALSE(send_blocking(out, sender("one").directly()));
+  EXPECT_EQ(sink.written(), framed("one")) << "the writer does not write for others";
+  EXPECT_FALSE(two.wait(out));
+  EXPECT_EQ(sink.written(), framed("one") + framed("two"));
+  EXPECT_EQ(sink.writes(), 2u);
+}
+
+TEST_F(Outbox, AThreadGoesOnWritingUntilTheNextOneIsAwakeAndSaysThatMoreFollows) {
+  outbox& out = make();
+  claimant two("two");
+  sink.on_writes({write_step::everything().with([&] { two.claim(out); })});
+  EXPECT_FALSE(send_blocking(out, sender("one").directly()));
+  EXPECT_FALSE(send_blocking(out, sender("three").directly()));
+  EXPECT_EQ(sink.kept(), "m");
+  EXPECT_FALSE(two.wait(out));
+  EXPECT_EQ(sink.written(), framed("one") + framed("three") + framed("two"));
+  EXPECT_EQ(sink.kept(), "m") << "the last write keeps nothing back";
+}
+
+TEST_F(Outbox, WhatIsKeptBackGoesOutWhenWhoWaitedGivesUp) {
+  outbox& out = make();
+  claimant two("two");
+  sink.on_writes({write_step::everything().with([&] { two.claim(out); }),
+                  write_step::everything().with([&] { EXPECT_EQ(two.wait(out, already), Errc::Timeout); })});
+  EXPECT_FALSE(send_blocking(out, sender("one").directly()));
+  EXPECT_FALSE(send_blocking(out, sender("three").directly()));
+  EXPECT_EQ(sink.kept(), "mp");
+  EXPECT_EQ(sink.written(), framed("one") + framed("three")) << "withdrawn whole";
+}
+
+TEST_F(Outbox, AThreadThatWaitsForItsTurnGoesBehindWhatCameMeanwhile) {
+  outbox& out = make();
+  claimant two("two");
+  sender three("three");
+  sink.on_writes({write_step::everything().with([&] {
+    two.claim(out);
+    three.go(out);  // asynchronous: nobody passes it
+  })});
+  EXPECT_FALSE(send_blocking(out, sender("one").directly()));
+  EXPECT_EQ(three.results(), 1);
+  EXPECT_FALSE(two.wait(out));
+  EXPECT_EQ(sink.written(), framed("one") + framed("three") + framed("two"));
+}
+
+TEST_F(Outbox, TheRestOfAThreadsPackageGoesOutBeforeWhatCameDuringItsWrite) {
+  outbox& out = make();
+  claimant two("two");
+  sender three("three");
+  sink.on_writes({write_step::takes(3).with([&] {
+                    two.claim(out);
+                    three.go(out);
+                  }),
+                  write_step::blocks()});
+  std::thread thread([&] { EXPECT_FALSE(send_blocking(out, sender("one").directly())); });
+  ASSERT_TRUE(poll_until([&] { return sink.writes() >= 1; }));
+  door.open();
+  thread.join();
+  EXPECT_FALSE(two.wait(out));
+  make_writable();
+  EXPECT_EQ(sink.written(), framed("one") + framed("three") + framed("two"));
+}
+
+TEST_F(Outbox, CloseEndsTheWaitForATurn) {
+  outbox& out = make();
+  claimant two("two");
+  sink.on_writes({write_step::everything().with([&] {
+    two.claim(out);
+    out.end(Errc::Closed, false);
+  })});
+  EXPECT_FALSE(send_blocking(out, sender("one").directly())) << "its byte was out";
+  EXPECT_EQ(two.wait(out), Errc::Closed);
+  EXPECT_EQ(sink.written(), framed("one"));
+  EXPECT_EQ(host.drained, 1);
+}
+
+TEST_F(Outbox, AFailedWriteEndsTheWaitForATurn) {
+  outbox& out = make();
+  claimant two("two");
+  sink.on_writes({write_step::fails(asio::error::connection_reset).with([&] { two.claim(out); })});
+  EXPECT_EQ(send_blocking(out, sender("one").directly()), asio::error::connection_reset);
+  EXPECT_EQ(two.wait(out), asio::error::connection_reset);
+}
+
 // ---- Flush
 
 TEST_F(Outbox, FlushIsDoneAtOnceWhenNothingWaits) {

@@ -13,6 +13,7 @@
 
 #include <asio/awaitable.hpp>
 #include <asio/compose.hpp>
+#include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 
@@ -140,10 +141,7 @@ inline asio::awaitable<std::string> await_receive(prepared op, recv_goal goal, t
   std::string bytes;
   std::error_code error = op.error;
   if (!error && op.conn->receive_buffered(goal, bytes, error)) {
-    if (op.conn->should_yield()) {
-      auto others = await_turn();
-      co_await std::move(others);
-    }
+    if (op.conn->should_yield()) co_await asio::post(asio::use_awaitable);
   } else if (!error) {
     auto waiting = async_receive(op, std::move(goal), limit, asio::redirect_error(asio::use_awaitable, error));
     bytes = co_await std::move(waiting);
@@ -156,10 +154,7 @@ inline asio::awaitable<void> await_receive_into(prepared op, recv_goal goal, tim
                                                 OnError on_error) {
   std::error_code error = op.error;
   if (!error && op.conn->receive_buffered(goal, into, error)) {
-    if (op.conn->should_yield()) {
-      auto others = await_turn();
-      co_await std::move(others);
-    }
+    if (op.conn->should_yield()) co_await asio::post(asio::use_awaitable);
   } else if (!error) {
     auto waiting =
         async_receive_into(op, std::move(goal), limit, into, asio::redirect_error(asio::use_awaitable, error));
@@ -188,10 +183,7 @@ inline asio::awaitable<void> await_send_pkg(const char* name, conn_ptr conn, Asy
                                             OnError on_error) {
   std::error_code error;
   if (conn->append(data.Buffer()) || conn->send_at_once(data.Buffer(), error)) {
-    if (conn->should_yield()) {
-      auto others = await_turn();
-      co_await std::move(others);
-    }
+    if (conn->should_yield()) co_await asio::post(asio::use_awaitable);
   } else {
     prepared op = prepare(name, conn, PkgOption());
     const pkg_header header = frame(op, data.Size());
@@ -209,10 +201,7 @@ inline asio::awaitable<void> await_receive_pkg_into(const char* name, conn_ptr c
                                                     std::string& into, OnError on_error) {
   std::error_code error;
   if (conn->take_buffered(into, gathering::by_task)) {
-    if (conn->should_yield()) {
-      auto others = await_turn();
-      co_await std::move(others);
-    }
+    if (conn->should_yield()) co_await asio::post(asio::use_awaitable);
   } else {
     auto waiting = async_receive_pkg(*conn, limit, into, asio::redirect_error(asio::use_awaitable, error));
     co_await std::move(waiting);
@@ -228,10 +217,7 @@ inline asio::awaitable<std::string> await_receive_pkg(const char* name, conn_ptr
   std::string pkg;
   std::error_code error;
   if (conn->take_buffered(pkg, gathering::by_task)) {
-    if (conn->should_yield()) {
-      auto others = await_turn();
-      co_await std::move(others);
-    }
+    if (conn->should_yield()) co_await asio::post(asio::use_awaitable);
   } else {
     auto waiting = async_receive_pkg(*conn, limit, pkg, asio::redirect_error(asio::use_awaitable, error));
     co_await std::move(waiting);
