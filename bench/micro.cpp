@@ -239,8 +239,8 @@ BENCHMARK(TimerAddAndClose);
 /// Adds timers that are due, while they fire, and waits for them.
 void TimerAddAndFire(benchmark::State& state) {
   constexpr int batch = 1024;
+  std::atomic<int> left{0};  // outlives the timer, whose end waits for the last callback
   gtcp::Timer timer;
-  std::atomic<int> left{0};
   while (state.KeepRunningBatch(batch)) {
     left = batch;
     for (int i = 0; i < batch; ++i) {
