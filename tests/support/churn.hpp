@@ -43,7 +43,7 @@ void churn(int count, const echo_server& server, const Connect& connect) {
     }
   };
   std::size_t descriptors = 0;
-  std::size_t memory = 0;
+  [[maybe_unused]] std::size_t memory = 0;
   for (int part = 0; part < parts; ++part) {
     std::atomic<int> next{0};
     thread_group threads;
