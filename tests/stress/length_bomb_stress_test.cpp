@@ -30,7 +30,7 @@ using gtcp_test::serving;
 namespace process_stats = gtcp_test::process_stats;
 
 constexpr std::size_t clients = 100;
-constexpr std::size_t allowed = clients * 64 * 1024;
+[[maybe_unused]] constexpr std::size_t allowed = clients * 64 * 1024;
 
 class LengthBomb : public testing::TestWithParam<serving> {
  protected:
