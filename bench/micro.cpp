@@ -70,7 +70,8 @@ class endless_transport final : public gtcp::detail::transport {
 gtcp::Conn make_conn(asio::io_context& context, gtcp::SendMode mode = gtcp::SendMode::Buffered) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) != 0) std::abort();
-  static_cast<void>(ends[1]);  // open as long as the process, so that the other end is
+  // The other end stays open as long as the process, and this one readable: what there is the transport says.
+  if (::send(ends[1], "", 1, MSG_NOSIGNAL) != 1) std::abort();
   gtcp::ConnOption option;
   option.Executor = context.get_executor();
   option.Mode = mode;
