@@ -10,15 +10,15 @@ set -eu
 cd "$(dirname "$0")/../.."
 
 fuzz() { # fuzz <seconds> <name>
-  work=build/fuzz/work/$2
-  mkdir -p "$work"
+  inputs=build/fuzz/inputs/$2
+  mkdir -p "$inputs"
   if build/fuzz/tests/fuzz/fuzz_"$2" -max_total_time="$1" -max_len=4096 -rss_limit_mb=2048 -timeout=30 \
-    -artifact_prefix="$work-" -print_final_stats=1 "$work" "tests/fuzz/corpus/$2" </dev/null >"$work.log" 2>&1; then
-    echo "fuzz: $2: $(sed -n 's/^stat::number_of_executed_units: *//p' "$work.log") runs," \
-      "$(grep -oE 'cov: [0-9]+ ft: [0-9]+' "$work.log" | tail -1)"
+    -artifact_prefix="$inputs-" -print_final_stats=1 "$inputs" "tests/fuzz/corpus/$2" </dev/null >"$inputs.log" 2>&1; then
+    echo "fuzz: $2: $(sed -n 's/^stat::number_of_executed_units: *//p' "$inputs.log") runs," \
+      "$(grep -oE 'cov: [0-9]+ ft: [0-9]+' "$inputs.log" | tail -1)"
   else
-    tail -60 "$work.log"
-    echo "fuzz: $2: FOUND SOMETHING; the input is $work-*"
+    tail -60 "$inputs.log"
+    echo "fuzz: $2: FOUND SOMETHING; the input is $inputs-*"
     return 1
   fi
 }
