@@ -220,7 +220,10 @@ TEST(Soak, KeepsManyConnectionsWholeForAWhile) {
     const std::size_t last = *std::max_element(memory.end() - 4, memory.end());
     EXPECT_LT(last, first + first / 4 + 8 * 1024);
   }
-  EXPECT_TRUE(server.CloseAndWait(gtcp_test::ceiling));
+  // Not all was delivered: the last connections may have been reset.
+  std::error_code error;
+  server.CloseAndWait(gtcp_test::ceiling, error);
+  EXPECT_FALSE(error) << error.message();
 }
 
 }  // namespace

@@ -77,15 +77,17 @@ class fault_script {
   /// How many bytes pass before the fault; a cut is one byte later if that is between two packages.
   std::size_t at() const noexcept { return at_; }
 
+  /// Of at most some hundred pieces: after each one all other connections have their turn, and with a thousand of them a
+  /// package in ten thousand pieces would take minutes.
   segment next() {
     segment made;
     switch (roll_(10)) {
       case 0: made = {1 + roll_(200), 1}; break;
-      case 1: made = {1 + roll_(2'000), 2 + roll_(6)}; break;
+      case 1: made = {1 + roll_(400), 2 + roll_(6)}; break;
       case 2:
       case 3:
       case 4: made = {1 + roll_(20'000), 64 * 1024, true}; break;
-      default: made = {1 + roll_(20'000), 1 + roll_(1'500)}; break;
+      default: made = {1 + roll_(20'000), 100 + roll_(1'400)}; break;
     }
     if (roll_.one_in(10)) made.pause = roll_.microseconds(500);
     if (roll_.one_in(60)) made.pause = std::chrono::milliseconds(5 + roll_(20));
