@@ -140,9 +140,8 @@ class error_category final : public std::error_category {
   }
 };
 
-}  // namespace detail
-
-namespace detail {
+// No local static variable, see per_process.
+inline constinit const error_category the_error_category{};
 
 /// Whether the same operation may succeed a little later: the system was short of memory for it, and no byte moved.
 inline bool is_transient(const std::error_code& ec) noexcept {
@@ -152,10 +151,7 @@ inline bool is_transient(const std::error_code& ec) noexcept {
 
 }  // namespace detail
 
-inline const std::error_category& ErrorCategory() noexcept {
-  static const detail::error_category category;
-  return category;
-}
+inline const std::error_category& ErrorCategory() noexcept { return detail::the_error_category; }
 
 /// Says whether an error means that the connection can no longer be used for what failed.
 ///

@@ -5,6 +5,7 @@
 // Connections that are used again: NewPoolConn takes one that is idle or opens another one, Close gives it back.
 
 #include <gtcp/conn.hpp>
+#include <gtcp/detail/per_process.hpp>
 #include <gtcp/detail/pool_dial.hpp>
 #include <gtcp/dial.hpp>
 #include <gtcp/pool_option.hpp>
@@ -130,7 +131,7 @@ auto AsyncNewPoolConn(std::string address, Token&& token) {
 }
 
 /// Closes all connections that are idle in the pool. Those that are lent go back there as before.
-inline void CloseIdlePoolConns() noexcept { detail::conn_pool::instance().close_idle(true); }
+inline void CloseIdlePoolConns() noexcept { detail::per_process<detail::conn_pool>::instance().close_idle(true); }
 
 }  // namespace gtcp
 

@@ -6,6 +6,7 @@
 // executor.
 
 #include <gtcp/detail/asio_compat.hpp>
+#include <gtcp/detail/per_process.hpp>
 #include <gtcp/detail/platform.hpp>
 #include <gtcp/error.hpp>
 
@@ -143,19 +144,7 @@ class Runtime {
   Runtime& operator=(const Runtime&) = delete;
 
   /// Returns the Runtime that serves everything that names no executor.
-  static Runtime& Default() {
-    // Never destroyed, since connections may outlive main; a child process gets one of its own, for threads don't
-    // survive a fork.
-    static std::mutex& mutex = *new std::mutex;
-    static Runtime* instance = nullptr;
-    static unsigned generation = 0;
-    const std::lock_guard lock(mutex);
-    if (instance == nullptr || generation != detail::fork_generation()) {
-      generation = detail::fork_generation();
-      instance = new Runtime;
-    }
-    return *instance;
-  }
+  static Runtime& Default() { return detail::per_process<Runtime>::instance(); }
 
   /// Sets the number of io threads; 0 means one for each processor. Threads that were started are kept, so a smaller
   /// number only limits which of them get further connections.

@@ -5,12 +5,12 @@
 // Callbacks after a while and in intervals, on threads of the Timer's own: SetTimeout, SetInterval and the functions of
 // GoFrame's gtimer. What is bound to a Conn (Conn::SetTimeout, Conn::SetInterval) stands on this.
 
+#include <gtcp/detail/per_process.hpp>
 #include <gtcp/detail/timer_entry.hpp>
 #include <gtcp/detail/timer_service.hpp>
 #include <gtcp/error.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <concepts>
 #include <cstddef>
@@ -429,9 +429,6 @@ struct timer_access {
   static void close_without_waiting(const TimerEntry& entry) {
     if (entry.entry_) entry.entry_->service().close(*entry.entry_.get(), false);
   }
-
-  /// Says whether the timer was made by this process, and not by its parent before fork.
-  static bool mine(const Timer& timer) noexcept { return timer.service_->mine(); }
 };
 
 [[noreturn]] inline void throw_invalid_timer(const char* name, const std::string& what) {
@@ -511,16 +508,7 @@ TimerEntry Timer::push(const detail::timer_spec& spec, Job&& job) {
   return handle;
 }
 
-inline Timer& DefaultTimer() {
-  static std::atomic<Timer*> current{nullptr};
-  Timer* timer = current.load(std::memory_order_acquire);
-  if (timer != nullptr && detail::timer_access::mine(*timer)) return *timer;
-  // What a parent process left is not touched: its lock may be held by a thread that is not here.
-  auto* made = new Timer;
-  if (current.compare_exchange_strong(timer, made, std::memory_order_acq_rel, std::memory_order_acquire)) return *made;
-  delete made;
-  return *timer;
-}
+inline Timer& DefaultTimer() { return detail::per_process<Timer>::instance(); }
 
 }  // namespace gtcp
 

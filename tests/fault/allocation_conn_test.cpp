@@ -724,7 +724,9 @@ TEST_P(AllocationSweep, PoolConn) {
     note->value = {};
     const bool fired = failing.end();
     gtcp::CloseIdlePoolConns();
-    EXPECT_TRUE(poll_until([] { return gtcp::detail::conn_pool::instance().group_count() == 0; })) << "a key is left";
+    EXPECT_TRUE(poll_until([] {
+      return gtcp::detail::per_process<gtcp::detail::conn_pool>::instance().group_count() == 0;
+    })) << "a key is left";
     return fired;
   });
 }

@@ -66,7 +66,7 @@ namespace {
 
 using tcp = asio::ip::tcp;
 
-gtcp::detail::conn_pool& Pool() { return gtcp::detail::conn_pool::instance(); }
+gtcp::detail::conn_pool& Pool() { return gtcp::detail::per_process<gtcp::detail::conn_pool>::instance(); }
 
 /// Where connections go, and what comes out at the other end.
 class Listener {

@@ -44,7 +44,7 @@ using gtcp_test::form;
 using gtcp_test::poll_until;
 using gtcp_test::server_context;
 
-gtcp::detail::conn_pool& pool() { return gtcp::detail::conn_pool::instance(); }
+gtcp::detail::conn_pool& pool() { return gtcp::detail::per_process<gtcp::detail::conn_pool>::instance(); }
 
 /// An echo server with TLS that knows its connections.
 class TlsPool : public testing::Test {

@@ -126,7 +126,7 @@ TEST(BlockPool, RoundsUpToPowersOfTwo) {
 }
 
 TEST(BlockPool, NeverHandsABlockOutTwice) {
-  block_pool& pool = block_pool::instance();
+  block_pool& pool = gtcp::detail::per_process<block_pool>::instance();
   for (const std::size_t size : {block_pool::smallest, block_pool::largest_kept, 4 * block_pool::largest_kept}) {
     for (int round = 0; round < 2; ++round) {
       std::set<char*> blocks;

@@ -8,6 +8,8 @@
 // Before Asio, which asks it what the library has (aligned_alloc) and must get the same answer in every file.
 #include <cstddef>
 
+#include <gtcp/detail/per_process.hpp>
+
 #include <asio/buffer.hpp>
 
 #include <algorithm>
@@ -26,11 +28,6 @@ class block_pool {
  public:
   static constexpr std::size_t smallest = std::size_t{1} << 12;
   static constexpr std::size_t largest_kept = std::size_t{1} << 20;
-
-  static block_pool& instance() {
-    static block_pool& pool = *new block_pool;  // never destroyed: connections may outlive main
-    return pool;
-  }
 
   static constexpr std::size_t round_up(std::size_t size) noexcept { return std::bit_ceil(std::max(size, smallest)); }
 
@@ -126,7 +123,7 @@ class byte_buffer {
 
   /// Drops everything and gives the memory back.
   void release() noexcept {
-    if (block_ != nullptr) block_pool::instance().give_back(block_, capacity_);
+    if (block_ != nullptr) give_back();
     block_ = nullptr;
     capacity_ = begin_ = end_ = 0;
   }
@@ -144,6 +141,14 @@ class byte_buffer {
   }
 
  private:
+  void give_back() noexcept {
+    try {
+      per_process<block_pool>::instance().give_back(block_, capacity_);
+    } catch (const std::bad_alloc&) {  // there is no pool yet: a child's, whose parent had made the block
+      ::operator delete(block_);
+    }
+  }
+
   void make_room(std::size_t size) {
     const std::size_t needed = this->size() + size;
     if (needed <= capacity_) {
@@ -157,7 +162,7 @@ class byte_buffer {
 
   void reallocate(std::size_t capacity) {
     byte_buffer larger;
-    larger.block_ = block_pool::instance().take(capacity);
+    larger.block_ = per_process<block_pool>::instance().take(capacity);
     larger.capacity_ = block_pool::round_up(capacity);
     if (!empty()) std::memcpy(larger.block_, data(), size());
     larger.end_ = size();

@@ -14,7 +14,6 @@
 #include <gtcp/timer.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -112,18 +111,15 @@ class conn_pool {
   conn_pool(const conn_pool&) = delete;
   conn_pool& operator=(const conn_pool&) = delete;
 
-  /// Never destroyed: connections may outlive main. A child process gets one of its own.
-  static conn_pool& instance() {
-    static std::atomic<conn_pool*> current{nullptr};
-    conn_pool* pool = current.load(std::memory_order_acquire);
-    if (pool != nullptr && pool->generation_ == fork_generation()) return *pool;
-    auto* const made = new conn_pool;
-    if (!current.compare_exchange_strong(pool, made, std::memory_order_acq_rel, std::memory_order_acquire)) {
-      delete made;
-      return *pool;
+  /// After fork, in the child. The descriptors are the parent's connections, which must end when the parent ends them.
+  void close_inherited() noexcept {
+    if (!mutex_.try_lock()) return;  // a thread that is not here was changing it
+    for (auto& [key, of] : groups_) {
+      for (auto& idle : of.idle) {
+        static_cast<void>(idle.connection.take_layer().release());
+        close_socket(idle.connection.release(), false);
+      }
     }
-    if (pool != nullptr) pool->close_inherited();
-    return *made;
   }
 
   /// Returns whether the turn was granted at once; else it is queued.
@@ -337,18 +333,6 @@ class conn_pool {
     }
   }
 
-  /// After fork, in the child. The descriptors are the parent's connections, which must end when the parent ends them.
-  void close_inherited() noexcept {
-    if (!mutex_.try_lock()) return;  // a thread that is not here was changing it
-    for (auto& [key, of] : groups_) {
-      for (auto& idle : of.idle) {
-        static_cast<void>(idle.connection.take_layer().release());
-        close_socket(idle.connection.release(), false);
-      }
-    }
-  }
-
-  const unsigned generation_ = fork_generation();
   mutable std::mutex mutex_;
   std::map<std::string, group> groups_;
   clock::time_point next_sweep_ = no_deadline;

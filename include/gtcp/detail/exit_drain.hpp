@@ -4,11 +4,11 @@
 
 // Lets the end of the process wait, within limits, for what io threads are still delivering.
 
+#include <gtcp/detail/per_process.hpp>
 #include <gtcp/detail/platform.hpp>
 #include <gtcp/runtime.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdlib>
@@ -20,19 +20,12 @@ namespace gtcp::detail {
 /// Counts connections with something left to deliver. Thread safety: all members may be called by any thread.
 class exit_drain {
  public:
-  static exit_drain& instance() {
-    // Never destroyed: io threads use it until the process is gone. A child process has one of its own, for what the
-    // parent's io threads deliver is not the child's to wait for. What was told to run at the end, it inherits.
-    static std::atomic<exit_drain*> current{nullptr};
-    [[maybe_unused]] static const int registered = std::atexit([] { instance().wait(); });
-    exit_drain* drain = current.load(std::memory_order_acquire);
-    while (drain == nullptr || !drain->is_of_this_process()) {
-      auto* const made = new exit_drain;
-      if (current.compare_exchange_strong(drain, made, std::memory_order_acq_rel)) return *made;
-      delete made;
-    }
-    return *drain;
+  /// For per_process. What the parent's io threads deliver is not a child's to wait for.
+  exit_drain() {
+    std::atexit([] { per_process<exit_drain>::instance().wait(); });
   }
+  exit_drain(const exit_drain&) = delete;
+  exit_drain& operator=(const exit_drain&) = delete;
 
   bool is_of_this_process() const noexcept { return generation_ == fork_generation(); }
 
@@ -48,9 +41,6 @@ class exit_drain {
   }
 
  private:
-  exit_drain() = default;
-  ~exit_drain() = default;
-
   void wait() {
     if (on_runtime_thread()) return;  // nobody is left who could deliver
     std::unique_lock lock(mutex_);
@@ -74,7 +64,7 @@ class exit_hold {
 
   void acquire(clock::duration at_most) {
     if (drain_ != nullptr) return;
-    drain_ = &exit_drain::instance();
+    drain_ = &per_process<exit_drain>::instance();
     drain_->enter(clock::now() + at_most);
   }
 

@@ -33,20 +33,12 @@ class freed_descriptors {
   };
 
   static freed_descriptors& of_this_process() noexcept {
-    // Never destroyed: descriptors are closed until the process is gone. Without an allocation: they are closed without
-    // memory, too. A child process has one of its own, for its parent's may be locked for ever.
-    union storage {
-      storage() : first() {}
-      ~storage() {}
-      freed_descriptors first;
-    };
-    static storage instance;
-    static std::atomic<freed_descriptors*> current{&instance.first};
-    freed_descriptors* all = current.load(std::memory_order_acquire);
+    // As per_process, but the first one is there before anything runs: descriptors are closed without memory, too.
+    freed_descriptors* all = current_.load(std::memory_order_acquire);
     while (all->generation_ != fork_generation()) {
       auto* const made = new (std::nothrow) freed_descriptors;
       if (made == nullptr) break;
-      if (current.compare_exchange_strong(all, made)) return *made;
+      if (current_.compare_exchange_strong(all, made)) return *made;
       delete made;
     }
     return *all;
@@ -104,7 +96,19 @@ class freed_descriptors {
   std::mutex mutex_;
   std::condition_variable changed_;
   waiter* waiters_ = nullptr;
+
+  union never_destroyed;
+  static never_destroyed first_;
+  static constinit std::atomic<freed_descriptors*> current_;
 };
+
+union freed_descriptors::never_destroyed {
+  never_destroyed() : value() {}
+  ~never_destroyed() {}
+  freed_descriptors value;
+};
+inline freed_descriptors::never_destroyed freed_descriptors::first_;
+constinit inline std::atomic<freed_descriptors*> freed_descriptors::current_{&first_.value};
 
 inline void note_freed_descriptor() noexcept { freed_descriptors::of_this_process().note(); }
 

@@ -256,6 +256,23 @@ inline void push_out([[maybe_unused]] native_socket descriptor) noexcept {
 #endif
 }
 
+/// Whether it is a stream socket that connects two ends, as opposed to a listener.
+inline std::error_code check_stream_socket(native_socket descriptor) noexcept {
+  int type = 0;
+  int listens = 0;
+#if defined(ASIO_WINDOWS)
+  int size = sizeof(int);
+#else
+  socklen_t size = sizeof(int);
+#endif
+  if (::getsockopt(descriptor, SOL_SOCKET, SO_TYPE, reinterpret_cast<char*>(&type), &size) != 0)
+    return last_system_error();
+  if (type != SOCK_STREAM) return std::make_error_code(std::errc::wrong_protocol_type);
+  const bool is_known =
+      ::getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, reinterpret_cast<char*>(&listens), &size) == 0;
+  return is_known && listens != 0 ? asio::error::not_connected : std::error_code();
+}
+
 /// Makes a descriptor fit for a connection: non-blocking, not inherited by programs that this one starts, no SIGPIPE.
 inline std::error_code prepare_socket(native_socket descriptor) noexcept {
   set_close_on_exec(descriptor);
@@ -491,15 +508,18 @@ inline file_identity file_identity_of([[maybe_unused]] const std::string& path) 
   return {};
 }
 
+#if !defined(ASIO_WINDOWS)
+inline constinit std::atomic<unsigned> forks{0};
+inline const int forks_are_counted =
+    ::pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
+#endif
+
 /// Counts the forks that led to this process: what was made under another number belongs to the parent.
 inline unsigned fork_generation() noexcept {
 #if defined(ASIO_WINDOWS)
   return 0;
 #else
-  static std::atomic<unsigned> generation{0};
-  [[maybe_unused]] static const int registered =
-      ::pthread_atfork(nullptr, nullptr, [] { generation.fetch_add(1, std::memory_order_relaxed); });
-  return generation.load(std::memory_order_relaxed);
+  return forks.load(std::memory_order_relaxed);
 #endif
 }
 

@@ -10,6 +10,7 @@
 #include <gtcp/detail/conn_pool.hpp>
 #include <gtcp/detail/connector.hpp>
 #include <gtcp/detail/guarded_wait.hpp>
+#include <gtcp/detail/per_process.hpp>
 #include <gtcp/pool_option.hpp>
 
 #include <asio/async_result.hpp>
@@ -271,7 +272,7 @@ inline std::error_code run(pool_job& job, const std::stop_token& stop) {
   if (const auto ec = job.begin()) return ec;
   if (on_runtime_thread()) return Errc::WouldDeadlock;
   const pool_request& request = job.request;
-  conn_pool& pool = conn_pool::instance();
+  conn_pool& pool = per_process<conn_pool>::instance();
   conn_pool::thread_turn turn(request.option.MaxConns);
   if (const auto ec = pool.ask_and_wait(request.key(), turn, job.connecting->deadline(), stop)) return ec;
   pool_place place(pool, turn);
@@ -348,7 +349,7 @@ class async_turn final : public conn_pool::turn {
 inline asio::awaitable<void> await_from_pool(std::shared_ptr<pool_job> job, asio::any_io_executor strand) {
   auto enabling = asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
   co_await std::move(enabling);
-  conn_pool& pool = conn_pool::instance();
+  conn_pool& pool = per_process<conn_pool>::instance();
   async_turn turn(pool, job->request.option.MaxConns, strand);
   if (!turn.ask(job->request.key())) {
     std::error_code ended;

@@ -27,14 +27,12 @@ class certificate_category final : public std::error_category {
     return std::string("certificate verify failed: ") + ::X509_verify_cert_error_string(value);
   }
 };
+inline constinit const certificate_category the_certificate_category{};
 
 }  // namespace detail
 
 /// Returns the category of refused certificates. Its values are OpenSSL's X509_V_ERR_ numbers.
-inline const std::error_category& CertificateErrorCategory() noexcept {
-  static const detail::certificate_category category;
-  return category;
-}
+inline const std::error_category& CertificateErrorCategory() noexcept { return detail::the_certificate_category; }
 
 namespace detail {
 
