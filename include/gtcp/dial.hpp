@@ -88,13 +88,15 @@ auto AsyncNewConn(std::string address, std::chrono::nanoseconds timeout, Token&&
 /// Makes a Conn of a connected stream socket's descriptor, which it owns from here on, also when this fails.
 /// `received`: bytes that were read from it already; the first receives get them.
 ///
-/// Errors: std::system_error with Errc::InvalidOption, or the system's.
+/// Errors: std::system_error with Errc::InvalidOption, std::errc::wrong_protocol_type for a socket of another kind,
+/// asio::error::not_connected for a listener, or the system's. Whether the peer is still there shows at the first use.
 /// Source: GoFrame: gtcp.NewConnByNetConn.
 inline Conn NewConnByNetConn(Conn::NativeHandle descriptor, std::string_view received = {},
                              const ConnOption& option = {}) {
   detail::descriptor_guard guard(descriptor);
   std::string why;
   std::error_code error = detail::check(option, why);
+  if (!error) error = detail::check_stream_socket(descriptor);
   if (!error) error = detail::prepare_socket(descriptor);
   if (!error) error = detail::apply(option, descriptor, detail::is_unix_socket(descriptor));
   if (error) throw std::system_error(error, "NewConnByNetConn" + (why.empty() ? why : ": " + why));

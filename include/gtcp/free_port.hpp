@@ -48,10 +48,14 @@ inline std::vector<int> GetFreePorts(int count, OnError on_error = {}) {
   if (count < 0) {
     error = Errc::InvalidOption;
   } else {
-    asio::io_context context;
-    std::vector<asio::ip::tcp::acceptor> bound;  // all stay bound until the end, so that none is chosen twice
-    while (!error && static_cast<int>(ports.size()) < count) {
-      ports.push_back(detail::bind_free_port(bound.emplace_back(context), error));
+    try {
+      asio::io_context context;
+      std::vector<asio::ip::tcp::acceptor> bound;  // all stay bound until the end, so that none is chosen twice
+      while (!error && static_cast<int>(ports.size()) < count) {
+        ports.push_back(detail::bind_free_port(bound.emplace_back(context), error));
+      }
+    } catch (const std::system_error& failure) {  // Asio needs descriptors of its own
+      error = failure.code();
     }
   }
   if (error) ports.clear();

@@ -15,6 +15,7 @@
 #include <asio/buffer.hpp>
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
+#include <asio/ip/udp.hpp>
 #include <asio/ip/v6_only.hpp>
 #include <asio/local/connect_pair.hpp>
 #include <asio/local/stream_protocol.hpp>
@@ -35,6 +36,10 @@
 #include <unordered_set>
 #include <utility>
 #include <vector>
+
+#if !defined(ASIO_WINDOWS)
+#include <fcntl.h>
+#endif
 
 namespace {
 
@@ -294,6 +299,20 @@ TEST(NewConnByNetConn, RefusesBadOptionsAndClosesTheDescriptor) {
                     [&, &socket = own] { gtcp::NewConnByNetConn(socket.release(), {}, {.Linger = -1ms}); }),
       "NewConnByNetConn: Linger is -1, allowed are 0 ms and more: " + make_error_code(Errc::InvalidOption).message());
   EXPECT_EQ(peer.read_to_end(), "") << "it is owned from the call on, also when that fails";
+}
+
+TEST(NewConnByNetConn, RefusesWhatIsNoStreamSocket) {
+  asio::io_context context;
+  asio::ip::udp::socket datagrams(context, {asio::ip::address_v4::loopback(), 0});
+  EXPECT_EQ(text_of_error(std::make_error_code(std::errc::wrong_protocol_type),
+                          [&] { gtcp::NewConnByNetConn(datagrams.release()); }),
+            "NewConnByNetConn: " + std::make_error_code(std::errc::wrong_protocol_type).message());
+  tcp::acceptor listener(context, {asio::ip::address_v4::loopback(), 0});
+  EXPECT_THROW(gtcp::NewConnByNetConn(listener.release()), std::system_error);
+#if !defined(ASIO_WINDOWS)
+  EXPECT_THROW(gtcp::NewConnByNetConn(::open("/dev/null", O_RDWR)), std::system_error);
+  EXPECT_THROW(gtcp::NewConnByNetConn(-1), std::system_error);
+#endif
 }
 
 TEST(NewConnByNetConn, MakesTheDescriptorNonBlocking) {

@@ -11,6 +11,7 @@
 #include <asio/bind_executor.hpp>
 #include <asio/cancellation_signal.hpp>
 #include <asio/co_spawn.hpp>
+#include <asio/error.hpp>
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
 #include <asio/use_future.hpp>
@@ -29,6 +30,10 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
+
+#if !defined(_WIN32)
+#include <sys/resource.h>
+#endif
 
 using namespace std::chrono_literals;
 using gtcp_test::framed;
@@ -474,6 +479,27 @@ TEST(GetFreePort, ReturnsAPortThatCanBeBound) {
   EXPECT_NO_THROW(tcp::acceptor(context, {asio::ip::address_v4::loopback(), static_cast<unsigned short>(port)}));
   EXPECT_GT(gtcp::MustGetFreePort(), 0);
 }
+
+#if !defined(_WIN32)
+TEST(MustGetFreePort, ThrowsWhereGoPanics) {
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{0, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  std::error_code error;
+  const int port = gtcp::GetFreePort(error);
+  std::error_code thrown;
+  try {
+    gtcp::MustGetFreePort();
+  } catch (const std::system_error& failure) {
+    thrown = failure.code();
+  }
+  ::setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_EQ(port, 0);
+  EXPECT_EQ(error, asio::error::no_descriptors);
+  EXPECT_EQ(thrown, asio::error::no_descriptors);
+}
+#endif
 
 TEST(GetFreePorts, ReturnsDifferentOnes) {
   const std::vector<int> ports = gtcp::GetFreePorts(100);
