@@ -8,12 +8,17 @@
 #include <cstddef>
 
 #include <asio/any_io_executor.hpp>
+#include <asio/execution/outstanding_work.hpp>
 #include <asio/io_context.hpp>
+#include <asio/post.hpp>
+#include <asio/prefer.hpp>
 #include <asio/strand.hpp>
 #include <asio/thread_pool.hpp>
 #include <asio/version.hpp>
 
+#include <type_traits>
 #include <typeinfo>
+#include <utility>
 
 #if ASIO_VERSION < 102201
 #error "gtcp needs Asio 1.22.1 or newer"
@@ -29,6 +34,28 @@ namespace gtcp::detail {
 template <class T>
 const T* target_of(const asio::any_io_executor& executor) {
   return executor && executor.target_type() == typeid(T) ? executor.target<T>() : nullptr;
+}
+
+/// An executor that keeps its context running while it exists.
+template <class Executor>
+using tracked_executor_t =
+    std::decay_t<decltype(asio::prefer(std::declval<const Executor&>(), asio::execution::outstanding_work.tracked))>;
+
+/// Whether a tracked executor is the plain one of an io_context, and the calling thread runs that: it would call at
+/// once what it is given.
+inline bool runs_here(const asio::any_io_executor& executor) noexcept {
+  const auto* const plain = target_of<tracked_executor_t<asio::io_context::executor_type>>(executor);
+  return plain != nullptr && plain->running_in_this_thread();
+}
+
+/// Posts to an executor. Naming the type of the usual one saves what any_io_executor takes to ask it for one that never
+/// blocks.
+template <class Handler>
+void post_to(const asio::any_io_executor& executor, Handler&& handler) {
+  if (const auto* const plain = target_of<asio::io_context::executor_type>(executor))
+    asio::post(*plain, std::forward<Handler>(handler));
+  else
+    asio::post(executor, std::forward<Handler>(handler));
 }
 
 /// Returns the executor underneath a strand: what gtcp does inside must not queue behind the user's handlers, one of

@@ -60,13 +60,13 @@ struct prepared {
 template <class Handler>
 class pending_handler {
   using executor = asio::associated_executor_t<Handler, asio::any_io_executor>;
-  using work =
-      std::decay_t<decltype(asio::prefer(std::declval<const executor&>(), asio::execution::outstanding_work.tracked))>;
+  using work = tracked_executor_t<executor>;
+  static constexpr bool can_be_own = std::is_same_v<executor, asio::any_io_executor>;
 
  public:
   /// If it throws, the handler is as it was.
   pending_handler(Handler&& handler, const asio::any_io_executor& io)
-      : executor_(asio::prefer(asio::get_associated_executor(handler, io), asio::execution::outstanding_work.tracked)),
+      : executor_(unless_own(asio::get_associated_executor(handler, io), io)),
         io_work_(asio::prefer(io, asio::execution::outstanding_work.tracked)),
         handler_(std::move(handler)) {}
 
@@ -78,12 +78,26 @@ class pending_handler {
   template <class... Results>
   void complete(bool may_dispatch, Results... results) && {
     using bound = completion<Handler, Results...>;
+    if constexpr (can_be_own) {
+      if (!executor_) {
+        const asio::any_io_executor own = std::move(io_work_);
+        if (may_dispatch && runs_here(own)) return std::move(handler_)(std::move(results)...);
+        return bound::pass_on(own, bound(std::move(handler_), std::move(results)...), may_dispatch);
+      }
+    }
     const work through = std::move(executor_);
     bound::pass_on(through, bound(std::move(handler_), std::move(results)...), may_dispatch);
   }
 
  private:
-  work executor_;
+  static work unless_own(const executor& wanted, const asio::any_io_executor& io) {
+    if constexpr (can_be_own) {
+      if (wanted == io) return {};
+    }
+    return asio::prefer(wanted, asio::execution::outstanding_work.tracked);
+  }
+
+  work executor_;  ///< none if it is the connection's own
   asio::any_io_executor io_work_;
   Handler handler_;
 };

@@ -378,7 +378,7 @@ inline bool conn_state::tries_again(async_receiver& op, wait_direction wait_for)
 
 inline void conn_state::await_turn_of(async_receiver& op) {
   op.stage_ = async_receiver::stage::waiting;
-  entrust(op, [&](wait_handler&& handler) { asio::post(waiting_executor(), std::move(handler)); });
+  entrust(op, [&](wait_handler&& handler) { post_to(waiting_executor(), std::move(handler)); });
 }
 
 inline void conn_state::await_room(async_receiver& op) {

@@ -37,7 +37,6 @@
 #include <asio/cancellation_signal.hpp>
 #include <asio/dispatch.hpp>
 #include <asio/generic/stream_protocol.hpp>
-#include <asio/post.hpp>
 #include <asio/steady_timer.hpp>
 
 #include <any>
@@ -635,13 +634,13 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
       if (closed()) return;  // closing lets go
       turn_handler handler{shared_from_this(), how};
       // Who reads in a context that ends lets go when the connection closes; the process's end need not wait for that.
-      if (how == gathering::by_task) return asio::post(waiting_executor(), std::move(handler));
+      if (how == gathering::by_task) return post_to(waiting_executor(), std::move(handler));
       hold_.acquire(std::max<clock::duration>(linger_, std::chrono::milliseconds(1)));
       // Threads may send while nobody runs the connection's context.
       if (turn_timer_ == nullptr) {
         turn_timer_ = std::make_unique<asio::steady_timer>(Runtime::Default().get_executor());
       }
-      if (how == gathering::by_burst && !again) return asio::post(turn_timer_->get_executor(), std::move(handler));
+      if (how == gathering::by_burst && !again) return post_to(turn_timer_->get_executor(), std::move(handler));
       turn_timer_->expires_after(how == gathering::by_burst ? burst_pause : reader_pause);
       turn_timer_->async_wait(std::move(handler));
     } catch (const std::exception&) {
