@@ -206,6 +206,38 @@ TEST(PkgHandler, NeverBlocksInASendAndPausesWhileThePeerDoesNotRead) {
   EXPECT_EQ(calls, count + 1);
 }
 
+TEST(PkgHandler, SendsThoughOthersWaitForRoom) {
+  constexpr unsigned count = 200;
+  std::promise<Conn> opened;
+  std::atomic<int> failures{0};
+  unsigned replies = 0;
+  const pkg_server server([&](Conn& conn, std::string_view pkg) {
+    if (pkg == "open") return opened.set_value(conn);
+    std::error_code error;
+    conn.SendPkg("reply " + std::to_string(replies++), error);
+    if (error) ++failures;
+  });
+  const Conn client = server.connect();
+  client.SendPkg("open");
+  auto future = opened.get_future();
+  ASSERT_TRUE(comes(future));
+  const Conn conn = future.get();
+  std::vector<std::jthread> others;
+  for (int i = 0; i < 4; ++i) {
+    others.emplace_back([&] {
+      for (unsigned k = 0; k < count; ++k) conn.SendPkg(std::string(k % 2 == 0 ? 60'000 : 10, '.'));
+    });
+  }
+  for (unsigned i = 0; i < count; ++i) client.SendPkg("request");
+  unsigned came = 0;
+  for (unsigned i = 0; i < 5 * count; ++i) {
+    const std::string pkg = client.RecvPkgWithTimeout(ceiling);
+    if (pkg.starts_with("reply")) EXPECT_EQ(pkg, "reply " + std::to_string(came++));
+  }
+  EXPECT_EQ(came, count);
+  EXPECT_EQ(failures, 0);
+}
+
 TEST(PkgHandler, RefusesToBlockInAReceive) {
   notes noted;
   const pkg_server server([&](Conn& conn, std::string_view) {

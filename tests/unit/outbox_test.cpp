@@ -1152,6 +1152,111 @@ TEST_F(Outbox, TakesPackagesOfADispatchBeyondTheLimit) {
   EXPECT_EQ(out.pending_bytes(), 0u);
 }
 
+TEST_F(Outbox, KeepsPackagesOfADispatchBehindThoseThatWait) {
+  outbox& out = make(100);
+  block();
+  sender waits(pattern(40'000));
+  EXPECT_EQ(waits.go(out), send_outcome::waiting);
+  const sender pkg(pattern(64));
+  EXPECT_EQ(send_once(out, pkg, gathering::by_dispatch), send_outcome::done) << "it never waits";
+  EXPECT_EQ(send_once(out, pkg, gathering::by_dispatch), send_outcome::done);
+  EXPECT_EQ(out.pending_bytes(), 1 + 2 * pkg.wire().size());
+  EXPECT_TRUE(out.is_over_limit());
+  flusher room;
+  EXPECT_EQ(out.await_room(room), send_outcome::waiting);
+  sender behind("behind");
+  EXPECT_EQ(behind.go(out), send_outcome::waiting);
+  sink.on_writes({write_step::takes(1 + 10'000), write_step::blocks()});
+  make_writable_once();
+  EXPECT_EQ(room.results(), 0);
+  unblock();
+  sink.on_writes({write_step::takes(waits.wire().size() - 10'000 + 70), write_step::blocks()});
+  make_writable_once();
+  EXPECT_EQ(room.results(), 0) << "of both more than half of the limit is left";
+  unblock();
+  make_writable();
+  EXPECT_EQ(room.results(), 1);
+  EXPECT_EQ(sink.written(), first_wire + waits.wire() + pkg.wire() + pkg.wire() + behind.wire());
+  EXPECT_EQ(out.pending_bytes(), 0u);
+  EXPECT_EQ(out.counted().pkgs, 5u);
+}
+
+TEST_F(Outbox, KeepsPackagesOfADispatchWhileAnotherIsWritten) {
+  outbox& out = make();
+  const sender large(pattern(40'000));
+  const sender pkg("pkg");
+  sink.on_writes({write_step::takes(10'000).with(
+      [&] { EXPECT_EQ(send_once(out, pkg, gathering::by_dispatch), send_outcome::done); })});
+  std::jthread other([&] { EXPECT_EQ(send_blocking(out, large), std::error_code()); });
+  door.open();
+  other.join();
+  make_writable();
+  EXPECT_EQ(sink.written(), large.wire() + pkg.wire());
+}
+
+TEST_F(Outbox, AFlushWaitsForKeptPackages) {
+  outbox& out = make();
+  block();
+  sender waits(pattern(40'000));
+  EXPECT_EQ(waits.go(out), send_outcome::waiting);
+  const sender pkg("kept");
+  EXPECT_EQ(send_once(out, pkg, gathering::by_dispatch), send_outcome::done);
+  flusher flush;
+  EXPECT_EQ(flush.go(out), send_outcome::waiting);
+  unblock();
+  sink.on_writes({write_step::takes(1 + waits.wire().size()), write_step::blocks()});
+  make_writable_once();
+  EXPECT_EQ(waits.results(), 1);
+  EXPECT_EQ(flush.results(), 0);
+  unblock();
+  make_writable();
+  EXPECT_EQ(flush.results(), 1);
+}
+
+TEST_F(Outbox, EndSendsKeptPackages) {
+  outbox& out = make();
+  block();
+  sender waits(pattern(40'000));
+  EXPECT_EQ(waits.go(out), send_outcome::waiting);
+  const sender pkg("kept");
+  EXPECT_EQ(send_once(out, pkg, gathering::by_dispatch), send_outcome::done);
+  out.end(Errc::Closed, false);
+  EXPECT_EQ(waits.results(), 1);
+  EXPECT_EQ(waits.error, Errc::Closed);
+  EXPECT_EQ(host.drained, 0);
+  unblock();
+  make_writable();
+  EXPECT_EQ(sink.written(), first_wire + pkg.wire());
+  EXPECT_EQ(host.drained, 1);
+  EXPECT_TRUE(out.all_sent());
+}
+
+TEST_F(Outbox, DropCountsKeptPackages) {
+  outbox& out = make();
+  block();
+  sender waits(pattern(40'000));
+  EXPECT_EQ(waits.go(out), send_outcome::waiting);
+  const sender pkg("kept");
+  EXPECT_EQ(send_once(out, pkg, gathering::by_dispatch), send_outcome::done);
+  EXPECT_EQ(out.drop(Errc::Closed), 1 + pkg.wire().size());
+  EXPECT_FALSE(out.all_sent());
+  EXPECT_EQ(out.pending_bytes(), 0u);
+}
+
+TEST_F(Outbox, KeptPackagesAreTriedAgain) {
+  outbox& out = make();
+  sender fails(pattern(40'000));
+  block();
+  EXPECT_EQ(fails.go(out), send_outcome::waiting);
+  const sender pkg("kept");
+  EXPECT_EQ(send_once(out, pkg, gathering::by_dispatch), send_outcome::done);
+  unblock();
+  sink.on_writes({write_step::takes(1 + fails.wire().size()), write_step::fails(no_memory_for_it)});
+  make_writable_once();
+  make_writable();
+  EXPECT_EQ(sink.written(), first_wire + fails.wire() + pkg.wire());
+}
+
 TEST_F(Outbox, AppendsOnlyBehindOthersThatAreWritten) {
   outbox& out = make(200);
   const sender pkg("pkg");

@@ -6,6 +6,8 @@
 //
 //     drain (being written)  |  fill (accepted, copied)  |  queue (senders that wait; their memory is borrowed)
 //
+// Who must never wait, a package handler, leaves a copy in the queue when there is one.
+//
 // Exactly one writer at a time takes from the front. A package is straight out when nothing is before it; else its
 // bytes are copied behind the others while there is room; else its sender waits in the queue, first come first served.
 // Whoever writes also serves the queue, so a waiting sender costs one wake-up and no second attempt.
@@ -24,6 +26,8 @@
 
 #include <gtcp/conn_option.hpp>
 #include <gtcp/detail/byte_buffer.hpp>
+#include <gtcp/detail/outbox_host.hpp>
+#include <gtcp/detail/outbox_waiter.hpp>
 #include <gtcp/detail/pkg_writer.hpp>
 #include <gtcp/detail/platform.hpp>
 #include <gtcp/detail/short_mutex.hpp>
@@ -36,7 +40,6 @@
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -48,166 +51,6 @@
 #include <utility>
 
 namespace gtcp::detail {
-
-class thread_wait;
-
-/// One that waits for the outbox: a package with a sender, or a flush. Owned by the sender; the outbox only links it.
-class outbox_waiter {
- public:
-  std::uint64_t id = 0;     ///< names an asynchronous operation that can be cancelled
-  std::error_code error{};  ///< the result, when it is done
-  bool done = false;
-
-  /// Called under the outbox's mutex when it is done. A thread wakes itself here and returns false; of what returns
-  /// true complete() is called after the mutex was released.
-  virtual bool finished() = 0;
-  virtual void complete() = 0;
-
-  /// Called under the outbox's mutex when the default deadline of sends has changed, and of an asynchronous one when it
-  /// is queued: it looks at its deadline (again).
-  virtual void deadline_changed() = 0;
-
- protected:
-  explicit outbox_waiter(bool is_flush) : is_flush_(is_flush) {}
-  ~outbox_waiter() = default;
-
- private:
-  friend class outbox;
-  friend class outbox_list;
-  const bool is_flush_;
-  outbox_waiter* next_ = nullptr;
-  outbox_waiter* previous_ = nullptr;
-};
-
-class outbox_list {
- public:
-  bool empty() const noexcept { return first_ == nullptr; }
-  outbox_waiter* first() const noexcept { return first_; }
-  static outbox_waiter* next(const outbox_waiter& waiter) noexcept { return waiter.next_; }
-
-  void push_back(outbox_waiter& waiter) noexcept {
-    waiter.next_ = nullptr;
-    waiter.previous_ = std::exchange(last_, &waiter);
-    (waiter.previous_ != nullptr ? waiter.previous_->next_ : first_) = &waiter;
-  }
-
-  void push_front(outbox_waiter& waiter) noexcept {
-    waiter.previous_ = nullptr;
-    waiter.next_ = std::exchange(first_, &waiter);
-    (waiter.next_ != nullptr ? waiter.next_->previous_ : last_) = &waiter;
-  }
-
-  void remove(outbox_waiter& waiter) noexcept {
-    (waiter.previous_ != nullptr ? waiter.previous_->next_ : first_) = waiter.next_;
-    (waiter.next_ != nullptr ? waiter.next_->previous_ : last_) = waiter.previous_;
-  }
-
- private:
-  outbox_waiter* first_ = nullptr;
-  outbox_waiter* last_ = nullptr;
-};
-
-/// A package, or raw bytes, to be sent. What it points to must stay as it is until it is done.
-class send_record : public outbox_waiter {
- public:
-  pkg_header header{};
-  asio::const_buffer payload{};
-  bool direct = false;  ///< done only when it is with the system
-
-  std::size_t size() const noexcept { return header.size + payload.size(); }
-
- protected:
-  send_record() : outbox_waiter(false) {}
-  ~send_record() = default;
-
- private:
-  friend class outbox;
-
-  /// How it waits until nobody else writes: not at all, its thread asleep, told to wake up, or awake.
-  enum class claim : unsigned char { none, asleep, called, awake };
-
-  std::size_t written_ = 0;
-  std::error_code stop_{};  ///< its sender gave up while a write of it was under way
-  bool in_flight_ = false;  ///< part of the write that is under way
-  claim claim_ = claim::none;
-  thread_wait* thread_ = nullptr;  ///< of claim_
-};
-
-/// Done when everything that was accepted before it is with the system.
-class flush_record : public outbox_waiter {
- protected:
-  flush_record() : outbox_waiter(true) {}
-  ~flush_record() = default;
-
- private:
-  friend class outbox;
-  std::uint64_t target_ = 0;
-  std::uint64_t take_ = 0;  ///< the write that took the last byte before it; 0: not yet
-};
-
-/// Why a package is held back, so that it goes out together with those that follow, and until when at most. All are
-/// let go by flush_held(), at outbox::cork_limit, and by everything that does not itself hold back.
-enum class gathering : unsigned char {
-  none,         ///< it is not
-  by_thread,    ///< a thread replies and has more input to take: for about a millisecond
-  by_task,      ///< the same for a coroutine or a handler: until its context has nothing else to do
-  by_dispatch,  ///< within a package handler, which lets go itself; taken beyond the limit too
-  by_burst      ///< so many are sent that writing them is what holds the sender up: until an io thread comes by
-};
-
-/// What the outbox needs of the connection around it. Called without the outbox's mutex, but for input_came() and
-/// now().
-class outbox_host {
- public:
-  /// Calls outbox::on_writable() when the transport takes bytes again, from an io thread.
-  virtual void await_writable(wait_direction direction) = 0;
-  /// Calls outbox::on_turn() at the end of the time that `how` says, from an io thread. `again`: not the first time.
-  virtual void await_turn(gathering how, bool again) = 0;
-  /// Whether input came, or was waited for, since this was called last.
-  virtual bool input_came() noexcept = 0;
-  virtual clock::time_point now() const noexcept { return clock::now(); }
-  /// A package was refused that QueuePolicy::Close ends the connection for.
-  virtual void on_overflow() noexcept {}
-  /// After outbox::end(): everything is with the system, once.
-  virtual void on_outbox_drained() = 0;
-  /// After outbox::leave_descriptor(): no thread writes or waits for the descriptor any more.
-  virtual void on_descriptor_left() = 0;
-
- protected:
-  ~outbox_host() = default;
-};
-
-/// A blocked thread's side of waiting. Lives on its stack.
-class thread_wait {
- public:
-  /// Waits for a wake() since the last one that was waited for. Called without the outbox's mutex.
-  void wait_until(clock::time_point until) {
-    std::unique_lock lock(mutex_);
-    const auto is_woken = [this] { return is_woken_; };
-    if (until == no_deadline)
-      woken_.wait(lock, is_woken);
-    else
-      woken_.wait_until(lock, until, is_woken);
-    is_woken_ = false;
-  }
-
-  /// Called under the outbox's mutex, so that it ends before the thread can go away.
-  void wake() {
-    if (waker != nullptr) waker->signal();
-    const std::lock_guard lock(mutex_);
-    is_woken_ = true;
-    woken_.notify_one();
-  }
-
-  detail::waker* waker = nullptr;  ///< set while the thread waits in the system for the descriptor
-  bool pumps = false;              ///< this thread drains the outbox while it waits
-  thread_wait* next = nullptr;
-
- private:
-  std::mutex mutex_;
-  std::condition_variable woken_;
-  bool is_woken_ = false;
-};
 
 enum class send_outcome { done, waiting, refused };
 
@@ -222,6 +65,13 @@ class outbox {
   outbox(transport& sink, native_socket descriptor, outbox_host& host, std::size_t limit,
          QueuePolicy when_full = QueuePolicy::Block)
       : sink_(&sink), descriptor_(descriptor), host_(host), limit_(limit), when_full_(when_full) {}
+
+  ~outbox() {
+    drop_now(Errc::Closed);  // only kept packages can be left, of a connection that nobody has closed
+    complete(completed_);
+  }
+  outbox(const outbox&) = delete;
+  outbox& operator=(const outbox&) = delete;
 
   /// Accepts a small package, if that is all there is to do: others are before it, and somebody will write them, or it
   /// is held back with others. False: nothing of it was taken, and send() does what there is to do.
@@ -279,13 +129,19 @@ class outbox {
         record.done = true;
         if (accept(record, fill_)) {
           note_pkg(record);
-          if (pending() > limit_) over_limit_.store(true, std::memory_order_relaxed);
+          note_limit();
           go_on(together, how, lock);
         } else {
           record.error = std::make_error_code(std::errc::not_enough_memory);
         }
         return send_outcome::done;
       }
+    }
+    if (how == gathering::by_dispatch && !never_waits()) {
+      record.done = true;
+      if (!keep(record)) record.error = std::make_error_code(std::errc::not_enough_memory);
+      flush_and_settle(lock);
+      return send_outcome::done;
     }
     if (!queues) {
       const bool overflows = may_wait && never_waits();
@@ -453,7 +309,7 @@ class outbox {
     if (!stop_ || reason == Errc::Closed) stop_ = reason;
     if (reason != Errc::Closed && !write_error_) write_error_ = reason;
     dropped_ = closed_ = true;
-    const std::size_t dropped = pending();
+    const std::size_t dropped = pending_and_kept();
     wake_threads();
     settle(lock);
     return dropped;
@@ -519,7 +375,7 @@ class outbox {
   /// Bytes that were accepted and are not with the system yet.
   std::size_t pending_bytes() const {
     const std::lock_guard lock(mutex_);
-    return pending() + (sink_holds_ ? 1 : 0);
+    return pending_and_kept() + (sink_holds_ ? 1 : 0);
   }
 
   struct counts {
@@ -530,7 +386,7 @@ class outbox {
   };
   counts counted() const {
     const std::lock_guard lock(mutex_);
-    return {pkgs_, dropped_pkgs_, written_total_, pending()};
+    return {pkgs_, dropped_pkgs_, written_total_, pending_and_kept()};
   }
 
   /// Since when the transport takes not a byte of what waits; no_deadline: it does, or nothing waits.
@@ -552,6 +408,24 @@ class outbox {
   enum class drainer : unsigned char { none, io, thread };
 
   std::size_t pending() const noexcept { return drain_.size() + fill_.size(); }
+  std::size_t pending_and_kept() const noexcept {
+    return pending() + static_cast<std::size_t>(kept_total_ - unkept_total_);
+  }
+
+  void note_limit() noexcept {
+    if (pending_and_kept() > limit_) over_limit_.store(true, std::memory_order_relaxed);
+  }
+
+  /// Accepts a package behind those that wait. False: there is no memory for it.
+  bool keep(const send_record& record) noexcept {
+    send_record* const kept = kept_package::make(record);
+    if (kept == nullptr) return false;
+    kept->is_kept_ = true;
+    kept_total_ += kept->size();
+    queue_.push_back(*kept);
+    note_limit();
+    return true;
+  }
 
   bool fits(const send_record& record) const noexcept {
     return pending() == 0 || (pending() < limit_ && record.size() <= limit_ - pending());
@@ -718,14 +592,17 @@ class outbox {
 
   /// `left`: how many bytes may be left.
   send_outcome flush(flush_record& record, thread_wait* self, std::size_t left, std::unique_lock<short_mutex>& lock) {
-    if (closed_ || pending() <= left) {
+    if (closed_ || pending_and_kept() <= left) {
       if (closed_ || !sink_holds_) {
         record.error = closed_ ? stop_ : write_error_;
         record.done = true;
         return send_outcome::done;
       }
     }
-    record.target_ = accepted_total_ - std::min(left, pending());
+    // Kept packages go out after what was accepted, so what may be left is of them first.
+    const std::size_t kept_left = std::min<std::uint64_t>(left, kept_total_ - unkept_total_);
+    record.kept_target_ = kept_total_ - kept_left;
+    record.target_ = accepted_total_ - std::min(left - kept_left, pending());
     enqueue(flushes_, record, self);
     flush_and_settle(lock);
     return send_outcome::waiting;
@@ -886,6 +763,7 @@ class outbox {
       record.written_ += part;
       left -= part;
       if (record.written_ == record.size() && !(record.direct && sink_holds_)) {
+        if (record.is_kept_) unkept_total_ += record.size();
         queue_.remove(record);
         note_pkg(record);
         finish(record, {});
@@ -926,7 +804,7 @@ class outbox {
   bool pass_over(std::error_code error) {
     if (drain_.empty() && !queue_.empty()) {
       send_record& record = static_cast<send_record&>(*queue_.first());
-      if (record.written_ == 0) {
+      if (record.written_ == 0 && !record.is_kept_) {
         queue_.remove(record);
         finish(record, error);
         return has_work();
@@ -953,7 +831,8 @@ class outbox {
     if (pending() > limit_ / 2) return;
     while (!queue_.empty()) {
       send_record& record = static_cast<send_record&>(*queue_.first());
-      if (record.direct || record.payload.size() >= borrow_from || record.written_ != 0 || !fits(record)) return;
+      if (record.direct || record.is_kept_ || record.payload.size() >= borrow_from || record.written_ != 0) return;
+      if (!fits(record)) return;
       if (!accept(record, fill_)) return;  // it waits on, and goes out from its sender's memory
       note_pkg(record);
       queue_.remove(record);
@@ -961,7 +840,7 @@ class outbox {
     }
   }
 
-  /// The sender of a record, or of a flush, waits no longer.
+  /// The sender of a record, or of a flush, waits no longer. (Nobody waits for a kept package.)
   void give_up(outbox_waiter& waiter, std::error_code reason) {
     if (waiter.is_flush_) {
       flushes_.remove(waiter);
@@ -969,6 +848,7 @@ class outbox {
       return;
     }
     send_record& record = static_cast<send_record&>(waiter);
+    if (record.is_kept_) return;
     record.stop_ = reason;
     if (!record.in_flight_) resolve(record);
   }
@@ -1006,11 +886,19 @@ class outbox {
     if (waiter.finished()) completed_.push_back(waiter);
   }
 
+  static void complete(outbox_list& completed) {
+    while (!completed.empty()) {
+      outbox_waiter& waiter = *completed.first();
+      completed.remove(waiter);
+      waiter.complete();
+    }
+  }
+
   void finish_flushes() {
     while (!flushes_.empty()) {
       flush_record& flush = static_cast<flush_record&>(*flushes_.first());
       const std::uint64_t came_later = accepted_total_ - flush.target_;
-      if (pending() > came_later) return;
+      if (pending() > came_later || unkept_total_ < flush.kept_target_) return;
       if (flush.take_ == 0) flush.take_ = takes_;
       if (flush.take_ > settled_takes_) return;
       flushes_.remove(flush);
@@ -1034,7 +922,8 @@ class outbox {
 
   void drop_now(std::error_code error) {
     queue_claims();
-    if (pending() != 0 || sink_holds_) lost_.store(true, std::memory_order_relaxed);
+    if (pending_and_kept() != 0 || sink_holds_) lost_.store(true, std::memory_order_relaxed);
+    unkept_total_ = kept_total_;
     sink_holds_ = false;
     drain_.release();
     fill_.release();
@@ -1101,11 +990,7 @@ class outbox {
     const wait_direction direction = blocked_for_;
     lock.unlock();
 
-    while (!completed.empty()) {
-      outbox_waiter& waiter = *completed.first();
-      completed.remove(waiter);
-      waiter.complete();
-    }
+    complete(completed);
     if (await) host_.await_writable(direction);
     if (wants_turn) host_.await_turn(gathering::by_burst, true);
     if (drained) host_.on_outbox_drained();
@@ -1129,6 +1014,8 @@ class outbox {
   thread_wait* threads_ = nullptr;
   std::uint64_t accepted_total_ = 0;  ///< bytes that were appended to fill_
   std::uint64_t written_total_ = 0;
+  std::uint64_t kept_total_ = 0;                     ///< bytes of kept packages that came to the queue
+  std::uint64_t unkept_total_ = 0;                   ///< of those that have left it
   std::uint64_t pkgs_ = 0;                           ///< that were accepted; bytes without a header are none
   std::uint64_t dropped_pkgs_ = 0;                   ///< by QueuePolicy::Drop
   std::uint64_t stalled_total_ = ~std::uint64_t{0};  ///< written_total_ when the transport took no more
