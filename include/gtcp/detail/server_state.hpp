@@ -2,8 +2,7 @@
 #ifndef GTCP_DETAIL_SERVER_STATE_HPP
 #define GTCP_DETAIL_SERVER_STATE_HPP
 
-// The state of a server, which handles, the accept loop and the connections being served share; and what happens to a
-// connection from the moment it was accepted until its handler has ended.
+// The state of a server, which handles, the accept loop and the sessions share.
 //
 // Locks: mutex_ guards everything but the listener, which has its own; a listener's may be taken under it, never the
 // other way round. No user's code runs under either.
@@ -13,11 +12,10 @@
 #include <gtcp/detail/dialer.hpp>
 #include <gtcp/detail/operation.hpp>
 #include <gtcp/detail/peer_limits.hpp>
-#include <gtcp/detail/pkg_pump.hpp>
-#include <gtcp/detail/recv_goal.hpp>
 #include <gtcp/detail/server_gate.hpp>
 #include <gtcp/detail/server_handler.hpp>
 #include <gtcp/detail/server_listener.hpp>
+#include <gtcp/detail/server_session.hpp>
 #include <gtcp/detail/time_limit.hpp>
 #include <gtcp/detail/transport.hpp>
 #include <gtcp/detail/watchdog.hpp>
@@ -28,12 +26,8 @@
 #include <gtcp/stats.hpp>
 
 #include <asio/any_io_executor.hpp>
-#include <asio/awaitable.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
-#include <asio/post.hpp>
-#include <asio/redirect_error.hpp>
-#include <asio/use_awaitable.hpp>
 
 #include <condition_variable>
 #include <cstddef>
@@ -51,92 +45,6 @@
 #include <vector>
 
 namespace gtcp::detail {
-
-class server_state;
-
-/// For catch (...): returns what was caught, and passes on what is no exception of C++: a thread that ends itself, by
-/// pthread_exit or because it is cancelled, unwinds its stack in the same way and must not be held up.
-inline std::exception_ptr caught_exception() {
-  std::exception_ptr exception = std::current_exception();
-  if (!exception) throw;
-  return exception;
-}
-
-/// What a server puts between the sockets and the packages of its connections. Thread safety: used by several threads.
-class server_layer {
- public:
-  virtual ~server_layer() = default;
-  virtual std::unique_ptr<transport> wrap(native_socket descriptor) const = 0;
-  /// For the handshake of one connection that was accepted just now.
-  virtual time_limit handshake_limit() const = 0;
-};
-
-/// The server whose handler, or whose accept loop, runs in the calling thread.
-inline const server_state*& server_of_this_thread() noexcept {
-  thread_local const server_state* server = nullptr;
-  return server;
-}
-
-/// A connection with its handler. Made when it was accepted; destroyed, in whichever way, when its handler has ended.
-class server_session {
- public:
-  /// From here on it is the session that leaves the server's gate.
-  server_session(std::shared_ptr<server_state> server, server_handler handler,
-                 std::shared_ptr<const pkg_handlers> pkg_handlers, Conn conn, std::shared_ptr<const server_layer> layer,
-                 const source_address& source, bool waited_for)
-      : server_(std::move(server)),
-        handler_(std::move(handler)),
-        pkg_handlers_(std::move(pkg_handlers)),
-        conn_(std::move(conn)),
-        state_(state_of(conn_access::state(conn_))),
-        layer_(std::move(layer)),
-        handshake_limit_(layer_ != nullptr ? layer_->handshake_limit() : time_limit()),
-        source_(source),
-        waited_for_(waited_for) {}
-  ~server_session();
-  server_session(const server_session&) = delete;
-  server_session& operator=(const server_session&) = delete;
-
-  /// Serves in the calling thread.
-  void run();
-  /// Serves as a coroutine.
-  static asio::awaitable<void> serve(std::unique_ptr<server_session> self);
-  /// Serves by calling a package handler on the connection's executor. Returns at once.
-  static void pump(std::unique_ptr<server_session> self);
-
- private:
-  friend class server_state;
-  class pkg_session;
-
-  void report(std::exception_ptr failure) const;
-  void end_handshake(const std::error_code& error) const;
-
-  std::shared_ptr<server_state> server_;
-  server_handler handler_;
-  std::shared_ptr<const pkg_handlers> pkg_handlers_;  ///< instead of handler_
-  Conn conn_;
-  const std::shared_ptr<conn_state> state_;
-  const std::shared_ptr<const server_layer> layer_;
-  const time_limit handshake_limit_;  ///< counts from accept on
-  const source_address source_;
-  const bool waited_for_;  ///< by the server's destructor
-
-  // The server's, under its mutex.
-  bool entered_ = false;
-  bool told_ = false;  ///< its connection was closed by the server
-  server_session* next_ = nullptr;
-  server_session* previous_ = nullptr;
-};
-
-/// Serves connections asynchronously; told what may let it go on.
-class server_runner {
- public:
-  /// Called under the server's mutex.
-  virtual void sessions_ended() noexcept = 0;
-
- protected:
-  ~server_runner() = default;
-};
 
 class server_state : public std::enable_shared_from_this<server_state> {
  public:
@@ -724,147 +632,8 @@ class server_state : public std::enable_shared_from_this<server_state> {
   const std::shared_ptr<watchdog> watchdog_ = std::make_shared<watchdog>();
 };
 
-inline server_session::~server_session() {
-  if (!entered_) return;
-  const bool closes = !state_->detached();
-  if (closes) conn_.Close();
-  // What the handler and the handle own is destroyed before the server counts this one out.
-  handler_ = {};
-  pkg_handlers_ = nullptr;
-  server_->leave(*this, closes);
-  conn_ = {};
-  server_->left(waited_for_);
-}
-
-inline void server_session::run() {
-  const server_state*& current = server_of_this_thread();
-  current = server_.get();
-  try {
-    if (layer_ != nullptr) {
-      std::string nothing;
-      end_handshake(state_->receive(recv_goal::handshake(), handshake_limit_, nothing));
-    }
-    handler_.run(conn_);
-  } catch (...) {
-    report(caught_exception());
-  }
-}
-
-inline asio::awaitable<void> server_session::serve(std::unique_ptr<server_session> self) {
-  std::exception_ptr failure;
-  try {
-    if (self->layer_ != nullptr) {
-      std::error_code error;
-      auto waiting = async_receive(prepared{"handshake", self->state_}, recv_goal::handshake(), self->handshake_limit_,
-                                   asio::redirect_error(asio::use_awaitable, error));
-      co_await std::move(waiting);
-      self->end_handshake(error);
-    }
-    auto handling = self->handler_.make(self->conn_);
-    co_await std::move(handling);
-  } catch (...) {
-    failure = caught_exception();
-  }
-  if (failure) self->report(failure);
-}
-
-/// A session whose packages a pump brings.
-class server_session::pkg_session final : public pkg_sink {
- public:
-  explicit pkg_session(std::unique_ptr<server_session> session) : session_(std::move(session)) {}
-
-  /// Serves; false: not, since the handler for its beginning failed.
-  bool open() noexcept {
-    const open_handler& on_open = session_->pkg_handlers_->on_open;
-    return call([&] {
-      if (on_open) on_open(session_->conn_);
-    });
-  }
-
-  void on_pkg(std::string_view pkg) noexcept override {
-    call([&] { session_->pkg_handlers_->on_pkg(session_->conn_, pkg); });
-  }
-
-  void on_end(std::error_code reason) override {
-    const std::error_code first = session_->conn_.CloseReason();
-    const close_handler& on_close = session_->pkg_handlers_->on_close;
-    call([&] {
-      if (on_close) on_close(session_->conn_, first ? first : reason);
-    });
-  }
-
- private:
-  /// In the server's handler: returns whether it did not throw; else the connection is closed and the error reported.
-  template <class Call>
-  bool call(const Call& what) noexcept {
-    const server_state*& current = server_of_this_thread();
-    const server_state* const outer = std::exchange(current, session_->server_.get());
-    bool done = false;
-    try {
-      what();
-      done = true;
-    } catch (...) {
-      session_->report(caught_exception());
-      session_->conn_.Close();
-    }
-    current = outer;
-    return done;
-  }
-
-  std::unique_ptr<server_session> session_;
-};
-
-inline void server_session::pump(std::unique_ptr<server_session> self) {
-  const std::shared_ptr<conn_state> conn = self->state_;
-  const asio::any_io_executor executor = conn->executor();
-  const auto begin = [](const std::shared_ptr<conn_state>& state, std::unique_ptr<server_session> session) {
-    const std::shared_ptr<server_state> server = session->server_;
-    const Conn served = session->conn_;
-    try {
-      auto sink = std::make_unique<pkg_session>(std::move(session));
-      if (sink->open()) pkg_pump::start(state, std::move(sink));
-    } catch (const std::bad_alloc&) {
-      server->report(served, std::current_exception());
-    }
-  };
-  if (self->layer_ == nullptr) {
-    asio::post(executor, [begin, conn, self = std::move(self)]() mutable { begin(conn, std::move(self)); });
-    return;
-  }
-  const time_limit limit = self->handshake_limit_;
-  auto waiting = [begin, conn, self = std::move(self)](std::error_code error, const std::string&) mutable {
-    try {
-      self->end_handshake(error);
-    } catch (...) {
-      return self->report(caught_exception());
-    }
-    begin(conn, std::move(self));
-  };
-  async_receive(prepared{"handshake", conn}, recv_goal::handshake(), limit, std::move(waiting));
-}
-
-/// Throws if the connection can't be served. What the layer says of the reason is still delivered, but not to a peer
-/// that takes too long.
-inline void server_session::end_handshake(const std::error_code& error) const {
-  if (error == Errc::Timeout) state_->close(true, error);
-  if (error) throw std::system_error(error, "handshake [" + conn_.RemoteAddr() + "]");
-}
-
-/// The end of the own connection is how a handler normally ends.
-inline void server_session::report(std::exception_ptr failure) const {
-  try {
-    std::rethrow_exception(failure);
-  } catch (const std::system_error& error) {
-    const std::error_code& code = error.code();
-    const bool is_end = code == asio::error::eof || code == Errc::Closed || code == asio::error::connection_reset ||
-                        code == asio::error::connection_aborted || code == asio::error::broken_pipe ||
-                        code == Errc::TlsTruncated || code == Errc::Draining;
-    if (is_end && (conn_.IsClosed() || conn_.CloseReason())) return;
-  } catch (...) {
-  }
-  server_->report(conn_, std::move(failure));
-}
-
 }  // namespace gtcp::detail
+
+#include <gtcp/detail/server_serve.hpp>
 
 #endif
