@@ -77,8 +77,8 @@ class fault_script {
   /// How many bytes pass before the fault; a cut is one byte later if that is between two packages.
   std::size_t at() const noexcept { return at_; }
 
-  /// Of at most some hundred pieces: after each one all other connections have their turn, and with a thousand of them a
-  /// package in ten thousand pieces would take minutes.
+  /// Of at most some hundred pieces: after each one all other connections have their turn, and with a thousand of them
+  /// a package in ten thousand pieces would take minutes.
   segment next() {
     segment made;
     switch (roll_(10)) {
