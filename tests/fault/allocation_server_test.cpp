@@ -150,7 +150,7 @@ TEST_P(ServerAllocations, AsyncRun) {
     };
     ask();
     const bool fired = failing.end();
-    EXPECT_TRUE(ask() || ended->calls != 0) << "the next client is not served";
+    EXPECT_TRUE(ask() || poll_until([&] { return ended->calls != 0; })) << "the next client is not served";
     server.Close();
     EXPECT_DONE_OR_SHORT_OF_MEMORY(ended.wait());
     return fired;

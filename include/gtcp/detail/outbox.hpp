@@ -67,7 +67,8 @@ class outbox {
       : sink_(&sink), descriptor_(descriptor), host_(host), limit_(limit), when_full_(when_full) {}
 
   ~outbox() {
-    drop_now(Errc::Closed);  // only kept packages can be left, of a connection that nobody has closed
+    if (kept_total_ == unkept_total_) return;
+    drop_now(Errc::Closed);  // of a connection that nobody has closed; whoever waits keeps it, so nobody else is left
     complete(completed_);
   }
   outbox(const outbox&) = delete;
