@@ -204,6 +204,12 @@ class Outbox : public testing::Test {
     ASSERT_EQ(out_->pending_bytes(), 1u);
   }
   void unblock() { sink.on_writes({}); }
+  /// Blocks, has `waits` wait for room, and a package handler send `pkg`.
+  void keep_behind(sender& waits, const sender& pkg) {
+    block();
+    ASSERT_EQ(waits.go(*out_), send_outcome::waiting);
+    ASSERT_EQ(send_once(*out_, pkg, gathering::by_dispatch), send_outcome::done) << "it never waits";
+  }
 
   gtcp_test::scripted_sink sink;
   gtcp_test::gate door;
@@ -1196,11 +1202,9 @@ TEST_F(Outbox, KeepsPackagesOfADispatchWhileAnotherIsWritten) {
 
 TEST_F(Outbox, AFlushWaitsForKeptPackages) {
   outbox& out = make();
-  block();
   sender waits(pattern(40'000));
-  EXPECT_EQ(waits.go(out), send_outcome::waiting);
   const sender pkg("kept");
-  EXPECT_EQ(send_once(out, pkg, gathering::by_dispatch), send_outcome::done);
+  keep_behind(waits, pkg);
   flusher flush;
   EXPECT_EQ(flush.go(out), send_outcome::waiting);
   unblock();
@@ -1215,11 +1219,9 @@ TEST_F(Outbox, AFlushWaitsForKeptPackages) {
 
 TEST_F(Outbox, EndSendsKeptPackages) {
   outbox& out = make();
-  block();
   sender waits(pattern(40'000));
-  EXPECT_EQ(waits.go(out), send_outcome::waiting);
   const sender pkg("kept");
-  EXPECT_EQ(send_once(out, pkg, gathering::by_dispatch), send_outcome::done);
+  keep_behind(waits, pkg);
   out.end(Errc::Closed, false);
   EXPECT_EQ(waits.results(), 1);
   EXPECT_EQ(waits.error, Errc::Closed);
@@ -1233,28 +1235,24 @@ TEST_F(Outbox, EndSendsKeptPackages) {
 
 TEST_F(Outbox, DropCountsKeptPackages) {
   outbox& out = make();
-  block();
   sender waits(pattern(40'000));
-  EXPECT_EQ(waits.go(out), send_outcome::waiting);
   const sender pkg("kept");
-  EXPECT_EQ(send_once(out, pkg, gathering::by_dispatch), send_outcome::done);
+  keep_behind(waits, pkg);
   EXPECT_EQ(out.drop(Errc::Closed), 1 + pkg.wire().size());
   EXPECT_FALSE(out.all_sent());
   EXPECT_EQ(out.pending_bytes(), 0u);
 }
 
 TEST_F(Outbox, KeptPackagesAreTriedAgain) {
-  outbox& out = make();
-  sender fails(pattern(40'000));
-  block();
-  EXPECT_EQ(fails.go(out), send_outcome::waiting);
+  make();
+  sender waits(pattern(40'000));
   const sender pkg("kept");
-  EXPECT_EQ(send_once(out, pkg, gathering::by_dispatch), send_outcome::done);
+  keep_behind(waits, pkg);
   unblock();
-  sink.on_writes({write_step::takes(1 + fails.wire().size()), write_step::fails(no_memory_for_it)});
+  sink.on_writes({write_step::takes(1 + waits.wire().size()), write_step::fails(no_memory_for_it)});
   make_writable_once();
   make_writable();
-  EXPECT_EQ(sink.written(), first_wire + fails.wire() + pkg.wire());
+  EXPECT_EQ(sink.written(), first_wire + waits.wire() + pkg.wire());
 }
 
 TEST_F(Outbox, AppendsOnlyBehindOthersThatAreWritten) {
