@@ -413,7 +413,7 @@ TEST_P(AllocationSweepWithAsio, AsyncRecvPkg) {
   }
 }
 
-TEST_P(AllocationSweep, QueuedAsyncRecvPkg) {
+TEST_P(AllocationSweepWithAsio, QueuedAsyncRecvPkg) {
   // Three of them, which hand the lane on, and a deadline that changes meanwhile.
   sweep([&](const injection& arm) {
     auto [conn, peer] = make_conn_and_peer();
@@ -634,7 +634,7 @@ bool end_busy(const injection& arm, ending how, bool peer_reads) {
   return fired;
 }
 
-TEST_P(AllocationSweep, CloseWithEverythingUnderWay) {
+TEST_P(AllocationSweepWithAsio, CloseWithEverythingUnderWay) {
   for (const ending how : {ending::close, ending::drop, ending::abort, ending::close_and_wait, ending::async_close}) {
     for (const bool peer_reads : {true, false}) {
       SCOPED_TRACE(std::to_string(static_cast<int>(how)) +

@@ -4,6 +4,7 @@
 
 // Runs a scenario again and again, with another allocation failing each time, until none is left that could fail.
 
+#include <gtcp/detail/platform.hpp>
 #include <gtcp/runtime.hpp>
 
 #include "support/allocation_faults.hpp"
@@ -49,6 +50,7 @@ void sweep_allocations(whose threads, what_fails what, how_long lasting, const S
   for (unsigned i = 0; i < 2 * std::max(1u, std::thread::hardware_concurrency()); ++i) {
     static_cast<void>(gtcp::Runtime::Default().get_executor());
   }
+  static_cast<void>(gtcp::detail::waker::of_this_thread());
   scenario(injection{allocation::never - 1, threads, what, lasting});
   scenario(injection{allocation::never - 1, threads, what, lasting});
   const std::size_t before = settled_descriptors();
