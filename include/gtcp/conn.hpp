@@ -187,7 +187,7 @@ class Conn : public PkgOperations {
   /// bool), the bool saying whether the peer's system has all of it. The handler is not called from within this
   /// function.
   ///
-  /// Errors: asio::error::not_connected.
+  /// Errors: asio::error::not_connected; std::errc::not_enough_memory: it closes, without anybody waiting for it.
   /// Cancellation: none; the linger time is its limit.
   [[nodiscard]] asio::awaitable<bool> AsyncClose(OnError on_error = {}) const {
     return await_close(detail::prepare("AsyncClose", state_, Retry{}), on_error);

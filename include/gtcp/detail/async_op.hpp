@@ -304,9 +304,9 @@ class async_close_op final : public close_waiter {
       : conn_(std::move(conn)), pending_(std::move(handler), conn_->executor()) {}
 
   static void start(Handler&& handler, const std::shared_ptr<conn_state>& conn) {
-    auto* const op = op_memory<async_close_op, Handler>::make(std::move(handler), conn);
     const std::shared_ptr<conn_state> keep = conn;
-    keep->close(false);
+    keep->close(false);  // whether or not there is memory to wait for its end
+    auto* const op = op_memory<async_close_op, Handler>::make(std::move(handler), conn);
     if (!keep->start_wait_closed(*op)) return;
     op->delivered_ = keep->delivered();
     op->complete();
