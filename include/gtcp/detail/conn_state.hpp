@@ -689,7 +689,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// Only for the holder of the lane. Whether there is nothing to be read, and the peer is there.
   bool input_as_new() noexcept;
 
-  void on_outbox_drained() override;
+  // What overrides is inline here already, so that the class has no key function: else every file that includes this
+  // gets all of it.
+  inline void on_outbox_drained() override;
 
   /// Reads what the peer still sends, so that the system need not answer it with a reset, until the peer's end.
   void discard_input();
@@ -702,7 +704,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// Looks whether closing has come to its end, or to the end of its time.
   void close_if_possible() noexcept;
 
-  void on_descriptor_left() override;
+  inline void on_descriptor_left() override;
 
   /// Under the mutex; releases it for completions and takes it again.
   void tell_close_waiters(std::unique_lock<std::mutex>& lock);

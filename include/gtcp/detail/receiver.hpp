@@ -52,7 +52,7 @@ class room_waiter final : public flush_record {
  public:
   explicit room_waiter(async_receiver& op) : op_(op) {}
   bool finished() override { return true; }
-  void complete() override;
+  inline void complete() override;
   void deadline_changed() override {}
 
  private:
@@ -81,9 +81,9 @@ class async_receiver : public receiver {
   /// Frees the operation without calling its handler, whose execution context is gone.
   virtual void destroy() noexcept = 0;
 
-  bool granted() override;
-  lane_waiter* resume() override;
-  void deadline_changed() override;
+  inline bool granted() override;
+  inline lane_waiter* resume() override;
+  inline void deadline_changed() override;
   async_receiver* asynchronous() noexcept override { return this; }
 
  protected:
