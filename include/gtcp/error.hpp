@@ -61,8 +61,8 @@ enum class Errc {
   PkgTimeout = 18,
   /// A Server's limit: the peer took not a byte of what waits for it within ServerOption::SendStallTimeout. Fatal.
   SendStalled = 19,
-  /// A Server's limit: what its connections had received of unfinished packages was ServerOption::MaxReceiveMemory.
-  /// Fatal.
+  /// A Server's limit: with what came, its connections would have held more than ServerOption::MaxReceiveMemory of
+  /// unfinished packages and of what waits for a handler. Fatal.
   ReceiveMemoryFull = 20,
 };
 
