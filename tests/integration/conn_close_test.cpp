@@ -17,15 +17,24 @@
 #include <asio/post.hpp>
 #include <asio/use_future.hpp>
 
+#if defined(__linux__)
+#include <sys/socket.h>
+#include <unistd.h>
+#endif
+
+#include <array>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
+#include <deque>
 #include <functional>
 #include <future>
 #include <latch>
 #include <memory>
 #include <optional>
 #include <stdexcept>
+#include <stop_token>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -288,6 +297,94 @@ TEST(Close, DeliversWhatAsynchronousSendsReported) {
     EXPECT_TRUE(peer.read_to_end() == expected);
   }
 }
+
+#if defined(__linux__)
+/// Opens and closes sockets of its own all the time, and looks whether anybody else touches them.
+class bystander {
+ public:
+  ~bystander() { done(); }
+
+  /// How many of them were touched.
+  int done() {
+    thread_.request_stop();
+    if (thread_.joinable()) thread_.join();
+    return touched_;
+  }
+
+ private:
+  class pair {
+   public:
+    pair() { open_ = ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends_.data()) == 0; }
+    pair(pair&& other) noexcept : open_(std::exchange(other.open_, false)), ends_(other.ends_) {}
+    pair& operator=(pair&&) = delete;
+    ~pair() {
+      for (const int end : ends_) {
+        if (open_) ::close(end);
+      }
+    }
+    /// Whether what goes in at one end comes out of the other, and nothing else does.
+    bool is_whole() const {
+      if (!open_) return true;
+      const char sent = static_cast<char>(ends_[0]);
+      char got = 0;
+      return ::send(ends_[0], &sent, 1, MSG_NOSIGNAL) == 1 && ::recv(ends_[1], &got, 1, 0) == 1 && got == sent &&
+             ::recv(ends_[0], &got, 1, 0) == -1 && errno == EAGAIN && ::recv(ends_[1], &got, 1, 0) == -1 &&
+             errno == EAGAIN;
+    }
+
+   private:
+    bool open_ = false;
+    std::array<int, 2> ends_{};
+  };
+
+  void run(const std::stop_token& stop) {
+    constexpr std::size_t kept = 8;
+    std::deque<pair> pairs;
+    while (!stop.stop_requested()) {
+      pairs.emplace_back();
+      for (const pair& one : pairs) {
+        if (!one.is_whole()) ++touched_;
+      }
+      if (pairs.size() == kept) pairs.pop_front();
+    }
+  }
+
+  std::atomic<int> touched_{0};
+  std::jthread thread_{[this](const std::stop_token& stop) { run(stop); }};
+};
+
+TEST(Close, TouchesNoDescriptorThatTheSystemHasGivenToOthers) {
+  bystander others;
+  const std::string large = pattern(60'000);
+  for (int round = 0; round < 300; ++round) {
+    ConnOption option;
+    option.SendBufferSize = 4096;
+    option.Linger = 1ms;
+    auto [conn, peer] = make_conn_and_peer(option);
+    const auto ignore = [](std::error_code, auto&&...) {};
+    conn.AsyncRecvPkg(ignore);
+    conn.AsyncSendPkg(large, ignore);
+    conn.AsyncSendPkgWithTimeout(large, 1ms, ignore);
+    background sending([c = conn, &large] {
+      std::error_code error;
+      while (!gtcp::IsFatal(error)) c.SendPkgWithTimeout(large, 1ms, error);
+      return error;
+    });
+    std::error_code error;
+    switch (round % 4) {
+      case 0: conn.Close(); break;
+      case 1: conn.Abort(); break;
+      case 2:
+        peer.reset();
+        conn.Close();
+        break;
+      default: conn.CloseAndWait(ceiling, error); break;
+    }
+    EXPECT_TRUE(gtcp::IsFatal(sending.get()));
+  }
+  EXPECT_EQ(others.done(), 0);
+}
+#endif
 
 TEST(Close, HappensWhenTheLastHandleIsDropped) {
   auto [conn, peer] = make_conn_and_peer();

@@ -428,6 +428,50 @@ TEST(Shutdown, MayBeCalledInAHandler) {
   EXPECT_FALSE(complete);
 }
 
+TEST(Shutdown, DoesNotWaitInAHandlerThatHasNoThreadOfItsOwn) {
+  for (const bool coroutine : {true, false}) {
+    Server server;
+    server.SetAddress(any_port);
+    std::promise<ShutdownResult> told;
+    if (coroutine) {
+      server.SetHandler([&](Conn conn) -> asio::awaitable<void> {
+        const std::string pkg = co_await conn.AsyncRecvPkg();
+        told.set_value(server.Shutdown(ceiling));
+        co_await conn.AsyncSendPkg(pkg);
+      });
+    } else {
+      server.SetPkgHandler([&](Conn& conn, std::string_view pkg) {
+        told.set_value(server.Shutdown(ceiling));
+        conn.SendPkg(pkg);
+      });
+    }
+    server.Start();
+    const Conn conn = NewConn(server.GetListenedAddress());
+    EXPECT_EQ(conn.SendRecvPkgWithTimeout("bye", ceiling), "bye");
+    EXPECT_TRUE(has_ended(conn));
+    EXPECT_FALSE(told.get_future().get().Complete);
+    server.CloseAndWait(ceiling);
+  }
+}
+
+TEST(Shutdown, CutsOffAHandlerThatDoesNotEndInTime) {
+  std::promise<void> goes_on;
+  Server server(any_port, [&, wait = goes_on.get_future().share()](Conn conn) {
+    conn.SendPkg(conn.RecvPkg());
+    wait.wait();
+  });
+  server.Start();
+  const Conn conn = NewConn(server.GetListenedAddress());
+  EXPECT_TRUE(answers(conn));
+  const ShutdownResult result = server.Shutdown(10ms);
+  EXPECT_TRUE(result.Complete);
+  EXPECT_EQ(result.Cut, 1u);
+  EXPECT_EQ(result.Drained, 0u);
+  EXPECT_TRUE(has_ended(conn)) << "while the handler is at work";
+  goes_on.set_value();
+  server.CloseAndWait(ceiling);
+}
+
 TEST(Shutdown, IsThereForCoroutinesOnAnExecutorOfTheUsers) {
   asio::io_context context;
   ServerOption option;
@@ -620,6 +664,7 @@ TEST(QueuePolicy, FailsASendForWhichThereIsNoRoom) {
       EXPECT_EQ(error, Errc::QueueFull);
       EXPECT_FALSE(gtcp::IsFatal(error));
       EXPECT_GT(sent, 0);
+      EXPECT_GT(conn.Stats().OutboxBytes, 0u);
       EXPECT_LE(conn.Stats().OutboxBytes, std::max<std::size_t>(8192, size + 2));
       EXPECT_EQ(conn.Stats().PkgsOut, static_cast<std::uint64_t>(sent));
       for (int i = 0; i < sent; ++i) ASSERT_TRUE(peer.read_pkg() == pattern(size, static_cast<unsigned>(i))) << i;

@@ -456,9 +456,17 @@ TEST_P(HeartbeatPair, SaysTheSameInEveryLanguage) {
       << lines.front();
   const std::string heartbeat = lines.front();
   std::vector<std::string> others;
+  std::vector<int> heartbeats{0};  // before each of the others
   for (const std::string& line : lines) {
-    if (line != heartbeat) others.push_back(line);
+    if (line == heartbeat) {
+      ++heartbeats.back();
+    } else {
+      others.push_back(line);
+      heartbeats.push_back(0);
+    }
   }
+  EXPECT_GE(heartbeats.front(), 2) << "before the hello";
+  EXPECT_GE(heartbeats.at(1), 2) << "behind it";
   EXPECT_EQ(others,
             (std::vector<std::string>{"hello message from " + parts[1].str() + ": My name's John!", "client closed"}));
   EXPECT_EQ(lines.back(), "client closed");

@@ -223,6 +223,26 @@ class Outbox : public testing::Test {
 
 // ---- Straight out
 
+TEST_F(Outbox, TellsSinceWhenTheTransportTakesNothing) {
+  outbox& out = make();
+  EXPECT_EQ(out.stalled_since(), no_deadline);
+  const auto begin = host.time;
+  block();
+  EXPECT_EQ(out.stalled_since(), begin);
+  host.time += 1s;
+  make_writable_once();
+  EXPECT_EQ(out.stalled_since(), begin) << "it was tried, and took nothing";
+  sender more("more");
+  ASSERT_EQ(more.go(out), send_outcome::done);
+  host.time += 1s;
+  sink.on_writes({write_step::takes(1)}, write_step::blocks());
+  make_writable_once();
+  EXPECT_EQ(out.stalled_since(), host.time) << "a byte is progress";
+  unblock();
+  make_writable();
+  EXPECT_EQ(out.stalled_since(), no_deadline);
+}
+
 TEST_F(Outbox, WritesAPackageStraightFromItsSendersMemory) {
   outbox& out = make();
   sender one("hello");

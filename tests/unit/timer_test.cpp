@@ -649,6 +649,31 @@ TEST(FreeFunctions, AllRunOnTheDefaultTimer) {
   }
 }
 
+TEST(DelayAdd, WaitsForTheDelayBeforeItsFirstInterval) {
+  gtcp::Timer timer;
+  std::atomic<int> early{0};
+  const auto job = [&early] { ++early; };
+  timer.DelayAdd(1h, 1ms, job);
+  timer.DelayAddEntry(1h, 1ms, job, true, 1, gtcp::StatusReady);
+  timer.DelayAddSingleton(1h, 1ms, job);
+  timer.DelayAddOnce(1h, 1ms, job);
+  timer.DelayAddTimes(1h, 1ms, 2, job);
+  timer.DelayAdd(1ms, 1h, job);
+  std::promise<void> later;
+  auto done = later.get_future();
+  timer.SetTimeout(5ms, [&later] { later.set_value(); });
+  EXPECT_TRUE(comes(done));
+  EXPECT_EQ(early, 0);
+  timer.Close();
+
+  gtcp::Timer quick({.Quick = true});
+  std::promise<void> ran;
+  auto ran_early = ran.get_future();
+  quick.DelayAddTimes(1ms, 1h, 1, [&ran] { ran.set_value(); });
+  EXPECT_TRUE(comes(ran_early)) << "then the delay alone is waited for";
+  quick.Close();
+}
+
 TEST(TimerOptions, QuickBeginsIntervalsAtOnce) {
   gtcp::Timer timer({.Quick = true});
   std::promise<void> ran;
