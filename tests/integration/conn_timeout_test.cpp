@@ -39,18 +39,6 @@ using gtcp::PkgOption;
 using gtcp::SendMode;
 using clock = std::chrono::steady_clock;
 
-std::string recv_pkg_within(form which, const Conn& conn, std::chrono::nanoseconds timeout, PkgOption option,
-                            std::error_code& ec) {
-  switch (which) {
-    case form::blocking: return conn.RecvPkgWithTimeout(timeout, option, ec);
-    case form::callback:
-      return call_back<std::string>(
-          ec, [&](auto handler) { conn.AsyncRecvPkgWithTimeout(timeout, option, std::move(handler)); });
-    case form::awaited: return run(conn.AsyncRecvPkgWithTimeout(timeout, option, ec));
-  }
-  return {};
-}
-
 void send_pkg_within(form which, const Conn& conn, const std::string& data, std::chrono::nanoseconds timeout,
                      PkgOption option, std::error_code& ec) {
   switch (which) {

@@ -6,6 +6,7 @@
 #include <gtcp/tls.hpp>
 
 #include "support/conn_pair.hpp"
+#include "support/forms.hpp"
 #include "support/poll_until.hpp"
 #include "support/tls_pair.hpp"
 
@@ -14,10 +15,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <fstream>
 #include <future>
+#include <iterator>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,13 +35,17 @@ namespace {
 using namespace std::chrono_literals;
 using gtcp::Conn;
 using gtcp::Errc;
+using gtcp_test::background;
 using gtcp_test::comes;
+using gtcp_test::form;
+using gtcp_test::forms;
 using gtcp_test::framed;
 using gtcp_test::make_conn_and_tls_end;
 using gtcp_test::make_narrow_tls;
 using gtcp_test::make_tls_conn_pair;
 using gtcp_test::pattern;
 using gtcp_test::poll_until;
+using gtcp_test::recv_pkg_within;
 
 void update_keys(const Conn& conn) {
   gtcp::detail::tls_of(conn)->with_ssl([](SSL* ssl) { SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED); });
@@ -102,15 +110,73 @@ TEST(TlsPromises, KeepsPackagesWholeFromThreadsAndCoroutinesBothWaysWithKeyUpdat
   for (auto& future : spawned) future.get();
 }
 
+asio::awaitable<void> receive_until_empty(const Conn& conn, std::vector<std::string>& came) {
+  for (;;) {
+    std::string pkg = co_await conn.AsyncRecvPkg();
+    if (pkg.empty()) co_return;
+    came.push_back(std::move(pkg));
+  }
+}
+
+TEST(TlsPromises, GivesEachOfManyReceiversWholePackagesOnceAndInOrder) {
+  constexpr unsigned threads = 2;
+  constexpr unsigned receivers = 4;
+  constexpr unsigned senders = 3;
+  constexpr unsigned count = 500;
+  const gtcp_test::conn_pair pair = make_tls_conn_pair();
+  std::vector<std::vector<std::string>> came(receivers);
+  std::vector<std::future<void>> ended;
+  for (unsigned i = 0; i < receivers; ++i) {
+    if (i >= threads) {
+      ended.push_back(asio::co_spawn(pair.a.get_executor(), receive_until_empty(pair.a, came[i]), asio::use_future));
+      continue;
+    }
+    ended.push_back(std::async(std::launch::async, [&from = pair.a, &mine = came[i]] {
+      for (std::string pkg = from.RecvPkg(); !pkg.empty(); pkg = from.RecvPkg()) mine.push_back(std::move(pkg));
+    }));
+  }
+  std::vector<std::thread> sending;
+  for (unsigned sender = 0; sender < senders; ++sender) {
+    sending.emplace_back([&to = pair.b, sender] {
+      for (unsigned i = 0; i < count; ++i) to.SendPkg(numbered(sender, i));
+    });
+  }
+  for (std::thread& thread : sending) thread.join();
+  for (unsigned i = 0; i < receivers; ++i) pair.b.SendPkg("");
+  for (std::future<void>& one : ended) {
+    ASSERT_TRUE(comes(one));
+    one.get();
+  }
+  std::vector<std::string> all;
+  for (const std::vector<std::string>& mine : came) {
+    std::vector<int> last(senders, -1);
+    for (const std::string& pkg : mine) {
+      const auto sender = static_cast<std::size_t>(std::stoul(pkg));
+      ASSERT_LT(sender, senders);
+      const int number = std::stoi(pkg.substr(pkg.find(' ')));
+      EXPECT_GT(number, std::exchange(last[sender], number)) << "of one sender, to one receiver";
+    }
+    all.insert(all.end(), mine.begin(), mine.end());
+  }
+  std::vector<std::string> sent;
+  for (unsigned sender = 0; sender < senders; ++sender) {
+    for (unsigned i = 0; i < count; ++i) sent.push_back(numbered(sender, i));
+  }
+  std::sort(all.begin(), all.end());
+  std::sort(sent.begin(), sent.end());
+  EXPECT_TRUE(all == sent) << all.size() << " of " << sent.size();
+}
+
 // ---- A receive that times out loses nothing (P3)
 
 TEST(TlsPromises, LosesNothingWhenReceivesTimeOut) {
   auto [conn, peer] = make_conn_and_tls_end();
   const std::string bytes = framed("hello, world") + framed("") + framed(pattern(300));
   std::vector<std::string> came;
+  unsigned count = 0;
   const auto receive = [&, &from = conn](std::chrono::nanoseconds timeout) {
     std::error_code error;
-    std::string pkg = from.RecvPkgWithTimeout(timeout, error);
+    std::string pkg = recv_pkg_within(forms[count++ % std::size(forms)], from, timeout, {}, error);
     if (!error) came.push_back(std::move(pkg));
     EXPECT_TRUE(!error || error == Errc::Timeout) << error.message();
   };
@@ -127,15 +193,96 @@ TEST(TlsPromises, NeverWaitsForWhatIsDecryptedAlready) {
   auto [conn, peer] = make_conn_and_tls_end();
   std::string many;
   for (int i = 0; i < 100; ++i) many += framed(std::to_string(i));
-  peer.write(many);  // one record
-  EXPECT_EQ(conn.RecvPkgWithTimeout(gtcp_test::ceiling), "0");
-  for (int i = 1; i < 100; ++i) EXPECT_EQ(conn.RecvPkgWithTimeout(0s), std::to_string(i));
+  for (const form which : forms) {
+    peer.write(many);  // one record
+    std::error_code error;
+    EXPECT_EQ(recv_pkg_within(which, conn, gtcp_test::ceiling, {}, error), "0");
+    for (int i = 1; i < 100; ++i) EXPECT_EQ(recv_pkg_within(which, conn, 0s, {}, error), std::to_string(i)) << which;
+  }
   // More than is read at once, so that OpenSSL keeps a part.
   const std::string large = pattern(200'000);
   auto writing = std::async(std::launch::async, [&, &to = peer] { to.write(large); });
   EXPECT_TRUE(conn.RecvWithTimeout(200'000, gtcp_test::ceiling) == large);
   writing.get();
 }
+
+TEST(TlsPromises, HandsOverWhatIsDecryptedAlready) {
+  auto [conn, peer] = make_conn_and_tls_end();
+  std::promise<void> all;
+  auto done = all.get_future();
+  int next = 0;
+  conn.SetPkgHandler([&](Conn&, std::string_view pkg) {
+    EXPECT_EQ(pkg, std::to_string(next));
+    if (++next == 3000) all.set_value();
+  });
+  std::string many;
+  for (int i = 0; i < 3000; ++i) many += framed(std::to_string(i));
+  peer.write(many);  // two records, and then nothing more
+  EXPECT_TRUE(comes(done)) << next;
+  conn.Close();
+}
+
+// ---- One's timeout is nobody else's, and a deadline wakes those that wait (P5)
+
+TEST(TlsPromises, EndsOnlyTheReceiveWhoseTimeIsOver) {
+  auto [conn, peer] = make_conn_and_tls_end();
+  const auto receive = [&from = conn] {
+    return [from] {
+      std::error_code error;
+      std::string pkg = from.RecvPkg(error);
+      return error ? error.message() : pkg;
+    };
+  };
+  background<std::string> first(receive());
+  first.wait_until_waiting();
+  for (const form which : forms) {
+    std::error_code error;
+    recv_pkg_within(which, conn, 1ms, {}, error);
+    EXPECT_EQ(error, Errc::Timeout) << which;
+  }
+  EXPECT_FALSE(first.ended());
+  peer.write(framed("for the first"));
+  EXPECT_EQ(first.get(), "for the first");
+
+  background<std::string> second(receive());
+  second.wait_until_waiting();
+  std::promise<std::error_code> told;
+  auto third = told.get_future();
+  conn.AsyncRecvPkg([&](std::error_code error, const std::string&) { told.set_value(error); });
+  conn.SetDeadlineRecv(std::chrono::steady_clock::now());
+  EXPECT_EQ(second.get(), make_error_code(Errc::Timeout).message());
+  ASSERT_TRUE(comes(third));
+  EXPECT_EQ(third.get(), Errc::Timeout);
+  conn.SetDeadlineRecv({});
+  peer.write(framed("for the next"));
+  EXPECT_EQ(conn.RecvPkgWithTimeout(gtcp_test::ceiling), "for the next");
+}
+
+// ---- Memory follows what is really there (P7)
+
+#if defined(__linux__)
+TEST(TlsPromises, TakesNoMemoryForALengthThatIsOnlyAnnounced) {
+  constexpr std::size_t announced = 0x7FFFFFFF;
+  const auto reserved = [] {
+    std::ifstream file("/proc/self/statm");
+    std::size_t pages = 0;
+    file >> pages;
+    return pages * 4096;
+  };
+  gtcp::ConnOption option;
+  option.Pkg.HeaderSize = 4;
+  auto [conn, peer] = make_conn_and_tls_end(option);
+  peer.write(std::string("\x7f\xff\xff\xff", 4) + pattern(1000));
+  const std::size_t before = reserved();
+  for (const form which : forms) {
+    std::error_code error;
+    recv_pkg_within(which, conn, 5ms, {}, error);
+    EXPECT_EQ(error, Errc::Timeout);
+    const std::size_t now = reserved();
+    EXPECT_LT(now - std::min(now, before), announced / 4) << which;
+  }
+}
+#endif
 
 // ---- A send that times out does not tear the stream (P4), and done means done
 
@@ -288,12 +435,9 @@ TEST(TlsPromises, TellsWhereTheStreamWasCut) {
 
 // ---- Key updates that ask for answers
 
-/// How a package is received.
-enum class form { blocking, asynchronous };
-
 std::future<std::string> receive(const Conn& conn, form how) {
-  if (how == form::asynchronous) return conn.AsyncRecvPkg(asio::use_future);
-  return std::async(std::launch::async, [conn] { return conn.RecvPkg(); });
+  if (how == form::blocking) return std::async(std::launch::async, [conn] { return conn.RecvPkg(); });
+  return conn.AsyncRecvPkg(asio::use_future);
 }
 
 void count_key_updates(int is_sent, int, int kind, const void* bytes, std::size_t size, SSL*, void* count) {
@@ -303,7 +447,7 @@ void count_key_updates(int is_sent, int, int kind, const void* bytes, std::size_
 }
 
 TEST(TlsPromises, AReceiverAloneAnswersKeyUpdates) {
-  for (const form how : {form::blocking, form::asynchronous}) {
+  for (const form how : {form::blocking, form::callback}) {
     SCOPED_TRACE(how == form::blocking ? "blocking" : "asynchronous");
     auto [conn, peer] = make_narrow_tls();
     auto received = receive(conn, how);
@@ -334,7 +478,7 @@ TEST(TlsPromises, AReceiverAloneAnswersKeyUpdates) {
 TEST(TlsPromises, GoesOnWhenAFloodOfKeyUpdatesIsReadAtLast) {
   gtcp::ConnOption option;
   option.RecvBufferSize = 4096;
-  for (const form how : {form::blocking, form::asynchronous}) {
+  for (const form how : {form::blocking, form::callback}) {
     SCOPED_TRACE(how == form::blocking ? "blocking" : "asynchronous");
     auto [conn, peer] = make_narrow_tls(option);
     peer.narrow_sending();

@@ -4,6 +4,8 @@
 
 // Every operation exists in several forms. Here each becomes a plain call, so that one test covers them all.
 
+#include <gtcp/conn.hpp>
+
 #include "support/poll_until.hpp"
 
 #include <asio/awaitable.hpp>
@@ -12,6 +14,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <exception>
 #include <fstream>
 #include <functional>
@@ -78,6 +81,18 @@ Result call_back(std::error_code& error, Start start) {
   std::pair<std::error_code, value> outcome = future.get();
   error = outcome.first;
   if constexpr (!std::is_void_v<Result>) return std::move(outcome.second);
+}
+
+inline std::string recv_pkg_within(form which, const gtcp::Conn& conn, std::chrono::nanoseconds timeout,
+                                   gtcp::PkgOption option, std::error_code& ec) {
+  switch (which) {
+    case form::blocking: return conn.RecvPkgWithTimeout(timeout, option, ec);
+    case form::callback:
+      return call_back<std::string>(
+          ec, [&](auto handler) { conn.AsyncRecvPkgWithTimeout(timeout, option, std::move(handler)); });
+    case form::awaited: return run(conn.AsyncRecvPkgWithTimeout(timeout, option, ec));
+  }
+  return {};
 }
 
 /// A thread whose function returns a T, and which tells when it waits for something.
