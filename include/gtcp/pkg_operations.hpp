@@ -26,7 +26,8 @@ class PkgOperations : public ByteOperations {
   // ---- SendPkg
 
   /// Sends one package: the length, then the payload. Done when it is with the system or in the outbox; with
-  /// SendMode::Direct when it is with the system. Waits while the outbox is full.
+  /// SendMode::Direct when it is with the system. Waits while the outbox is full. A payload of 16 KiB or more is not
+  /// copied to the outbox: its sender waits until the system has it.
   ///
   /// Units and limits: at most PkgOption::MaxDataSize bytes; more is Errc::DataTooLong, and nothing was sent.
   /// Errors: Errc::QueueFull where ConnOption::WhenFull says not to wait; asio::error::shut_down after CloseWrite.

@@ -98,6 +98,32 @@ inline void append_msg(std::string& out, std::string_view act, std::string_view 
   out += '}';
 }
 
+/// A document of ours, which is taken apart from its leaves on: nlohmann's destructor asks for memory where something
+/// is left in an array or an object, and the process ends when there is none.
+class own_document {
+ public:
+  own_document() = default;
+  template <class T>
+  explicit own_document(const T& value) : root(value) {}
+  ~own_document() { take_apart(root); }
+  own_document(const own_document&) = delete;
+  own_document& operator=(const own_document&) = delete;
+
+  nlohmann::json root;
+
+ private:
+  /// As deep as the document is.
+  static void take_apart(nlohmann::json& value) noexcept {
+    if (auto* const array = value.get_ptr<nlohmann::json::array_t*>()) {
+      for (nlohmann::json& element : *array) take_apart(element);
+      array->clear();
+    } else if (auto* const object = value.get_ptr<nlohmann::json::object_t*>()) {
+      for (auto& [key, member] : *object) take_apart(member);
+      object->clear();
+    }
+  }
+};
+
 /// Sets `text` to the JSON of `value`. On an error `why`, unless it is null, says what can't be written.
 template <class T>
 std::error_code encode_json(const T& value, std::string& text, std::string* why) {
@@ -109,8 +135,8 @@ std::error_code encode_json(const T& value, std::string& text, std::string* why)
     } else if constexpr (json_document<T>) {
       reason = append_json(text, value);
     } else {
-      const nlohmann::json document(value);
-      reason = append_json(text, document);
+      const own_document document(value);
+      reason = append_json(text, document.root);
     }
     if (reason == nullptr) return {};
     if (why != nullptr) *why = reason;
@@ -131,9 +157,9 @@ std::error_code decode_json(std::string_view text, T& value, std::string* why) {
     } else if constexpr (json_document<T>) {
       well_formed = reader.read_document(value);
     } else {
-      nlohmann::json document;
-      well_formed = reader.read_document(document);
-      if (well_formed) value = document.get<T>();
+      own_document document;
+      well_formed = reader.read_document(document.root);
+      if (well_formed) value = document.root.get<T>();
     }
     return well_formed ? std::error_code() : make_error_code(Errc::InvalidMsg);
   });
