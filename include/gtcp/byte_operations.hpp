@@ -40,8 +40,8 @@ class ByteOperations {
   // ---- Send
 
   /// Sends bytes as they are, without a length in front. Done when they are with the system or in the outbox; with
-  /// SendMode::Direct when they are with the system. Waits while the outbox is full; of 16 KiB or more until the system
-  /// has them.
+  /// SendMode::Direct when they are with the system. Waits while the outbox is full. 16 KiB or more are not
+  /// copied to the outbox: their sender waits until the system has them.
   ///
   /// Errors: Errc::QueueFull where ConnOption::WhenFull says not to wait; asio::error::shut_down after CloseWrite.
   /// Source: GoFrame: Conn.Send.

@@ -25,6 +25,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
 #include <future>
 #include <memory>
 #include <mutex>
@@ -311,6 +312,12 @@ TEST(NewServerKeyCrt, GivesItsNameOnlyToAServerWithAGoodPair) {
   const std::string text = text_of_error(error, [&] { gtcp::NewServerKeyCrt("127.0.0.1:0", crt, wrong, echo, name); });
   EXPECT_NE(text.find(wrong), std::string::npos) << text;
   EXPECT_EQ(gtcp::GetServer(name), server);
+  const certificate expired = test_authority().issue({.valid_from = -7200, .valid_until = -3600});
+  const std::string old_crt = folder.write("old.crt", expired.crt());
+  const std::string old_key = folder.write("old.key", expired.key());
+  EXPECT_NE(gtcp::NewServerKeyCrt("127.0.0.1:0", old_crt, old_key, echo, name, {}, error), server);
+  EXPECT_EQ(error, verify_error(X509_V_ERR_CERT_HAS_EXPIRED)) << error.message();
+  EXPECT_EQ(gtcp::GetServer(name), server);
   const Server other = gtcp::NewServerKeyCrt("127.0.0.1:0", crt, key, echo, name);
   EXPECT_EQ(gtcp::GetServer(name), other);
 }
@@ -382,6 +389,14 @@ TEST(LoadKeyCrt, NamesAFileThatIsMissing) {
             std::string::npos);
   EXPECT_NE(text_of_error(no_file, [&] { gtcp::NewConnKeyCrt("127.0.0.1:1", missing, crt); }).find(missing),
             std::string::npos);
+#if defined(__linux__)
+  // Nor is a path looked for beside the program, as in Go.
+  const std::filesystem::path beside = std::filesystem::read_symlink("/proc/self/exe").filename();
+  if (!std::filesystem::exists(beside)) {
+    EXPECT_NE(text_of_error(no_file, [&] { gtcp::LoadKeyCrt(beside.string(), crt); }).find(beside.string()),
+              std::string::npos);
+  }
+#endif
 }
 
 TEST(LoadKeyCrt, RefusesAKeyOfAnotherCertificate) {

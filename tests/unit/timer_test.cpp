@@ -602,6 +602,14 @@ TEST(AddOnce, RunsOnce) {
   timer.Close();
 }
 
+/// Returns when the timer has come to what is due after `time`.
+void let_pass(gtcp::Timer& timer, std::chrono::nanoseconds time) {
+  std::promise<void> later;
+  auto done = later.get_future();
+  timer.SetTimeout(time, [&later] { later.set_value(); });
+  EXPECT_TRUE(comes(done));
+}
+
 TEST(AddEntry, BeginsWithTheGivenStatus) {
   gtcp::Timer timer;
   std::atomic<int> count{0};
@@ -610,10 +618,7 @@ TEST(AddEntry, BeginsWithTheGivenStatus) {
   EXPECT_EQ(timer.AddEntry(1ms, job, true, 1, gtcp::StatusClosed).Status(), gtcp::StatusClosed);
   const gtcp::TimerEntry stopped = timer.AddEntry(1ms, job, true, 1, gtcp::StatusStopped);
   EXPECT_EQ(stopped.Status(), gtcp::StatusStopped);
-  std::promise<void> later;
-  auto done = later.get_future();
-  timer.SetTimeout(3ms, [&later] { later.set_value(); });
-  EXPECT_TRUE(comes(done));
+  let_pass(timer, 3ms);
   EXPECT_EQ(count, 0);
   stopped.Start();
   EXPECT_TRUE(poll_until([&] { return count == 1; }));
@@ -659,10 +664,7 @@ TEST(DelayAdd, WaitsForTheDelayBeforeItsFirstInterval) {
   timer.DelayAddOnce(1h, 1ms, job);
   timer.DelayAddTimes(1h, 1ms, 2, job);
   timer.DelayAdd(1ms, 1h, job);
-  std::promise<void> later;
-  auto done = later.get_future();
-  timer.SetTimeout(5ms, [&later] { later.set_value(); });
-  EXPECT_TRUE(comes(done));
+  let_pass(timer, 5ms);
   EXPECT_EQ(early, 0);
   timer.Close();
 
