@@ -1,32 +1,33 @@
 // SPDX-License-Identifier: MIT
 
 // The system calls of this program: those of the system, but for the one that a test lets fail; and a client that talks
-// to a server of each kind while each of them fails once.
+// to a server of each kind while each of them fails once. Left out is what fails only for a descriptor that is none, or
+// for a connection that is dead already: close and shutdown.
 
 #include <gtcp/gtcp.hpp>
 
-#include "support/io_steps.hpp"
-#include "support/running_server.hpp"
 #include "support/sanitizers.hpp"
 #include "support/system_call_faults.hpp"
+#include "support/system_call_sweep.hpp"
 
 #include <gtest/gtest.h>
 
-#include <memory>
 #include <string>
 #include <system_error>
-#include <tuple>
 
 // The thread sanitizer has to see the real ones.
 #if defined(__linux__) && !GTCP_TESTS_TSAN
 
 #include <dlfcn.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <cstdarg>
 
 namespace {
 
@@ -123,6 +124,15 @@ int getsockopt(int descriptor, int level, int name, void* value, socklen_t* size
   return fails(ENOBUFS) ? -1 : real(descriptor, level, name, value, size);
 }
 
+int ioctl(int descriptor, unsigned long request, ...) noexcept {
+  GTCP_REAL(ioctl);
+  va_list rest;
+  va_start(rest, request);
+  void* const argument = va_arg(rest, void*);
+  va_end(rest);
+  return request == SIOCOUTQ && fails(ENOTTY) ? -1 : real(descriptor, request, argument);
+}
+
 int getsockname(int descriptor, sockaddr* address, socklen_t* size) noexcept {
   GTCP_REAL(getsockname);
   return fails(ENOBUFS) ? -1 : real(descriptor, address, size);
@@ -135,77 +145,26 @@ int getpeername(int descriptor, sockaddr* address, socklen_t* size) noexcept {
 
 }  // extern "C"
 
-bool gtcp_test::system_calls::are_replaced() noexcept { return true; }
-
 namespace {
 
 using namespace gtcp_test;
 using gtcp::Conn;
 
-class SystemCalls : public testing::TestWithParam<std::tuple<form, kind>> {};
+class SystemCalls : public SystemCallSweep {};
 
-INSTANTIATE_TEST_SUITE_P(Forms, SystemCalls,
-                         testing::Combine(testing::ValuesIn(forms),
-                                          testing::Values(kind::thread, kind::coroutine, kind::user_executor)),
-                         [](const auto& one) {
-                           return testing::PrintToString(std::get<0>(one.param)) + "To" +
-                                  name_of(std::get<1>(one.param));
-                         });
-
-/// Connects, in the form that is asked for.
-Conn connect_by(form which, const std::string& address, std::error_code& error) {
-  switch (which) {
-    case form::blocking: return gtcp::NewConn(address, error);
-    case form::callback: {
-      completion_note<Conn> note;
-      note.run([&](auto handler) { gtcp::AsyncNewConn(address, std::move(handler)); });
-      error = note.wait();
-      return note->value;
-    }
-    case form::awaited:
-      return run([](const std::string& to, std::error_code& failure) -> asio::awaitable<Conn> {
-        // Not on the context of this coroutine, which is gone before the connection.
-        const gtcp::ConnOption option{.Executor = gtcp::Runtime::Default().get_executor()};
-        auto connecting = gtcp::AsyncNewConn(to, gtcp::DefaultConnTimeout, option, failure);
-        Conn conn = co_await std::move(connecting);
-        co_return conn;
-      }(address, error));
-  }
-  return {};
-}
+INSTANTIATE_TEST_SUITE_P(Forms, SystemCalls, SystemCallSweep::all_forms(), SystemCallSweep::name);
 
 TEST_P(SystemCalls, EachFailsOnce) {
-  const auto [which, by] = GetParam();
-  for (const call_fault how : {call_fault::fails, call_fault::interrupted, call_fault::blocks, call_fault::little}) {
-    SCOPED_TRACE("fault " + std::to_string(static_cast<int>(how)));
-    running_server server(by, echo, async_echo);
-    const std::string address = server->GetListenedAddress();
-    sweep_steps([&, form_of = which](long n) {
-      conversation talk(form_of);
-      std::size_t answers = 0;
-      std::error_code error;
-      bool fired = false;
-      {
-        Conn conn;
-        failing_call failing(n, how);
-        try {
-          conn = connect_by(form_of, address, error);
-          if (conn) answers = talk.run(conn);
-        } catch (const std::system_error& failure) {
-          error = failure.code();  // of a context that the test itself has made
-        }
-        fired = failing.end();
-      }
-      EXPECT_TRUE(fired || (!error && answers == talk.packages().size())) << error.message();
-      if (how != call_fault::fails) {
-        EXPECT_TRUE(!error && answers == talk.packages().size()) << error.message() << ' ' << answers;
-      }
-      EXPECT_TRUE(gtcp_test::answers(gtcp::NewConn(address))) << "the next client is not served";
-      return fired;
-    });
-    if (HasFailure()) return;
-    EXPECT_FALSE(server.has_ended());
-  }
+  // Not on the context of the coroutine that connects, which is gone before the connection.
+  const gtcp::ConnOption option{.Executor = gtcp::Runtime::Default().get_executor()};
+  each_fails_once(
+      [](const gtcp::Server&) {},
+      dial{.blocking = [](const std::string& address, std::error_code& error) { return gtcp::NewConn(address, error); },
+           .started = [](const std::string& address, auto handler) { gtcp::AsyncNewConn(address, std::move(handler)); },
+           .awaited =
+               [&option](const std::string& address, std::error_code& error) {
+                 return gtcp::AsyncNewConn(address, gtcp::DefaultConnTimeout, option, error);
+               }});
 }
 
 }  // namespace

@@ -168,7 +168,7 @@ TEST(ServerLimits, DoNotCountWhileAHandlerDoesSomethingElse) {
 
 TEST_P(ServerLimits, DoNotCountWhileReadingIsPaused) {
   ServerOption option;
-  option.IdleTimeout = 20ms;
+  option.FirstPkgTimeout = option.IdleTimeout = option.PkgTimeout = 100ms;
   option.Conn.SendBufferSize = 4096;
   option.Conn.OutboxLimit = 16 * 1024;
   const echo_server server(GetParam(), option);
@@ -711,27 +711,36 @@ TEST(QueuePolicy, ClosesTheConnectionThatHasNoRoom) {
 }
 
 TEST(QueuePolicy, BindsAPackageHandlerToo) {
-  gtcp::ConnOption option;
-  option.WhenFull = QueuePolicy::Fail;
-  option.OutboxLimit = 8192;
-  option.SendBufferSize = 4096;
-  auto [conn, peer] = make_conn_and_peer(option, net::tcp, {.peer_recv = 4096});
-  std::promise<std::pair<int, std::error_code>> told;
-  conn.SetPkgHandler([&](Conn& from, std::string_view) {
-    std::error_code error;
-    int sent = 0;
-    for (; sent < 100'000; ++sent) {
-      from.SendPkg(pattern(1000), error);
-      if (error) break;
+  for (const QueuePolicy policy : {QueuePolicy::Fail, QueuePolicy::Drop, QueuePolicy::Close}) {
+    SCOPED_TRACE(static_cast<int>(policy));
+    auto [conn, peer] = make_full(policy);
+    struct outcome {
+      int sent = 0;
+      std::error_code error{};
+    };
+    std::promise<outcome> told;
+    conn.SetPkgHandler([&](Conn& from, std::string_view) {
+      outcome what;
+      while (!what.error && from.Stats().PkgsDropped == 0 && what.sent < 100'000) {
+        from.SendPkg(pattern(1000, static_cast<unsigned>(what.sent)), what.error);
+        if (!what.error && from.Stats().PkgsDropped == 0) ++what.sent;
+      }
+      told.set_value(what);
+    });
+    peer.write(framed("go"));
+    auto future = told.get_future();
+    ASSERT_TRUE(comes(future));
+    const auto [sent, error] = future.get();
+    EXPECT_GT(sent, 0);
+    EXPECT_EQ(error, policy == QueuePolicy::Drop ? std::error_code() : Errc::QueueFull);
+    EXPECT_EQ(conn.Stats().PkgsDropped, policy == QueuePolicy::Drop ? 1u : 0u);
+    EXPECT_EQ(conn.IsClosed(), policy == QueuePolicy::Close);
+    if (policy == QueuePolicy::Close) {
+      EXPECT_EQ(conn.CloseReason(), Errc::QueueFull);
+      continue;
     }
-    told.set_value({sent, error});
-  });
-  peer.write(framed("go"));
-  auto future = told.get_future();
-  ASSERT_TRUE(comes(future));
-  const auto [sent, error] = future.get();
-  EXPECT_EQ(error, Errc::QueueFull);
-  for (int i = 0; i < sent; ++i) ASSERT_TRUE(peer.read_pkg() == pattern(1000));
+    for (int i = 0; i < sent; ++i) ASSERT_TRUE(peer.read_pkg() == pattern(1000, static_cast<unsigned>(i))) << i;
+  }
 }
 
 }  // namespace

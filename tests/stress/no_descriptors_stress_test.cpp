@@ -25,6 +25,7 @@
 #include <iostream>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -38,6 +39,7 @@
 namespace {
 
 using namespace std::chrono_literals;
+using gtcp_test::accepting;
 using gtcp_test::poll_until;
 using gtcp_test::serving;
 namespace process_stats = gtcp_test::process_stats;
@@ -110,7 +112,7 @@ class line_between {
   std::_Exit(0);
 }
 
-[[noreturn]] void serve_with_few_descriptors(serving which, std::size_t count) {
+[[noreturn]] void serve_with_few_descriptors(serving which, accepting accepts, std::size_t count) {
   line_between line;
   const pid_t clients = ::fork();  // before there are threads
   CHILD_CHECK(clients != -1);
@@ -122,7 +124,7 @@ class line_between {
   gtcp::ServerOption option;
   option.ErrorCallback = [](const gtcp::Conn&, const std::exception_ptr&) {};
   {
-    const gtcp_test::echo_server server(which, option);
+    const gtcp_test::echo_server server(which, option, {}, accepts);
     line.tell(server.port());
     line.hear();
     CHILD_CHECK(poll_until([&] { return server->Stats().AcceptErrors != 0; }));
@@ -153,20 +155,27 @@ class line_between {
   std::_Exit(0);
 }
 
-class NoDescriptorsDeathTest : public testing::TestWithParam<serving> {
+class NoDescriptorsDeathTest : public testing::TestWithParam<std::tuple<serving, accepting>> {
  protected:
   void SetUp() override {
     if (gtcp_test::sanitizer_needs_descriptors()) GTEST_SKIP() << "a sanitizer needs the descriptors";
     testing::FLAGS_gtest_death_test_style = "threadsafe";
   }
 };
-INSTANTIATE_TEST_SUITE_P(Handlers, NoDescriptorsDeathTest, testing::ValuesIn(gtcp_test::all_kinds),
-                         [](const auto& kind) { return gtcp_test::name_of(kind.param); });
+std::string name_of(const testing::TestParamInfo<std::tuple<serving, accepting>>& one) {
+  const auto [which, accepts] = one.param;
+  return gtcp_test::name_of(which) + (accepts == accepting::in_thread ? "" : "AcceptedAsynchronously");
+}
+INSTANTIATE_TEST_SUITE_P(Handlers, NoDescriptorsDeathTest,
+                         testing::Combine(testing::ValuesIn(gtcp_test::all_kinds),
+                                          testing::Values(accepting::in_thread, accepting::asynchronously)),
+                         name_of);
 
 TEST_P(NoDescriptorsDeathTest, LetAServerRestAndGoOnAtOnce) {
+  const auto [which, accepts] = GetParam();
   const auto clients = static_cast<std::size_t>(gtcp_test::rounds(300, 1000));
-  EXPECT_EXIT(serve_with_few_descriptors(GetParam(), std::max<std::size_t>(clients, 100)), testing::ExitedWithCode(0),
-              "");
+  EXPECT_EXIT(serve_with_few_descriptors(which, accepts, std::max<std::size_t>(clients, 100)),
+              testing::ExitedWithCode(0), "");
 }
 
 }  // namespace

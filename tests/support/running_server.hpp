@@ -162,12 +162,16 @@ inline bool is_over(raw_peer& peer) {
   }
 }
 
+/// How a server accepts.
+enum class accepting { in_thread, asynchronously };
+
 /// An echo server of one kind.
 class echo_server {
  public:
   /// `prepare` is called before it serves.
   explicit echo_server(serving which, const gtcp::ServerOption& option = {},
-                       const std::function<void(const gtcp::Server&)>& prepare = {})
+                       const std::function<void(const gtcp::Server&)>& prepare = {},
+                       accepting accepts = accepting::in_thread)
       : server_(any_port, nullptr, option) {
     switch (which) {
       case serving::thread: server_.SetHandler(echo); break;
@@ -177,7 +181,12 @@ class echo_server {
         break;
     }
     if (prepare) prepare(server_);
-    server_.Start();
+    if (accepts == accepting::in_thread) {
+      server_.Start();
+    } else {
+      server_.Listen();
+      server_.AsyncRun([](std::error_code) {});
+    }
   }
   ~echo_server() { server_.CloseAndWait(ceiling); }
   echo_server(const echo_server&) = delete;

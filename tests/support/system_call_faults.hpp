@@ -31,9 +31,6 @@ inline bool is_now(bool can) noexcept {
   return true;
 }
 
-/// Whether the calls are there.
-bool are_replaced() noexcept;
-
 }  // namespace system_calls
 
 /// While it lives the system call number `n` of all threads that are not exempt fails.
