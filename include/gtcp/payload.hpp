@@ -10,6 +10,7 @@
 #include <asio/buffer.hpp>
 
 #include <concepts>
+#include <optional>
 #include <ranges>
 #include <string>
 #include <string_view>
@@ -60,28 +61,27 @@ class Payload {
 class AsyncPayload {
  public:
   AsyncPayload() = default;
-  AsyncPayload(std::string&& owned) noexcept : owned_(std::move(owned)), owns_(true) {}
+  AsyncPayload(std::string&& owned) noexcept : owned_(std::move(owned)) {}
 
   template <detail::byte_like Byte>
   AsyncPayload(std::vector<Byte>&& owned)
-      : owned_(reinterpret_cast<const char*>(owned.data()), owned.size()), owns_(true) {}
+      : owned_(std::in_place, reinterpret_cast<const char*>(owned.data()), owned.size()) {}
 
   template <class Bytes>
     requires(std::convertible_to<const Bytes&, Payload> && !std::same_as<std::remove_cvref_t<Bytes>, AsyncPayload>)
   AsyncPayload(const Bytes& borrowed) noexcept : borrowed_(borrowed) {}
 
-  std::size_t Size() const noexcept { return owns_ ? owned_.size() : borrowed_.Size(); }
+  std::size_t Size() const noexcept { return owned_ ? owned_->size() : borrowed_.Size(); }
 
   /// The bytes, valid while this object stays where it is.
   asio::const_buffer Buffer() const noexcept {
-    return owns_ ? asio::const_buffer(owned_.data(), owned_.size())
-                 : asio::const_buffer(borrowed_.Data(), borrowed_.Size());
+    return owned_ ? asio::const_buffer(owned_->data(), owned_->size())
+                  : asio::const_buffer(borrowed_.Data(), borrowed_.Size());
   }
 
  private:
-  std::string owned_;
+  std::optional<std::string> owned_;  // to hand on what is borrowed costs nothing
   Payload borrowed_;
-  bool owns_ = false;
 };
 
 }  // namespace gtcp

@@ -21,12 +21,14 @@ inline std::error_code conn_state::receive(recv_goal goal, const time_limit& lim
   return receive_as_holder(self, into, may_wait);
 }
 
-inline bool conn_state::receive_buffered(recv_goal& goal, std::string& into, std::error_code& error) {
+inline bool conn_state::receive_buffered(recv_goal& goal, std::string& into) {
   if (closed() || !lane_.try_lock()) return false;
   unlock_at_exit guard{*this};
   if (closed()) return false;
   const recv_verdict verdict = goal.judge(input_.view(), false);
-  return verdict.what == recv_verdict::kind::take && take(verdict, gathering::by_task, into, error);
+  if (verdict.what != recv_verdict::kind::take) return false;
+  take(verdict, gathering::by_task, into);
+  return true;
 }
 
 inline void conn_state::start(async_receiver& op) {
@@ -90,7 +92,7 @@ inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, 
       continue;
     }
     if (verdict.what == recv_verdict::kind::take) {
-      take(verdict, op != nullptr ? gathering::by_task : gathering::by_thread, into, error);
+      take(verdict, op != nullptr ? gathering::by_task : gathering::by_thread, into);
       return progress::done;
     }
     if (verdict.what == recv_verdict::kind::fail) {
@@ -154,12 +156,10 @@ inline conn_state::progress conn_state::try_handshake(std::error_code& error, wa
   return progress::must_wait;
 }
 
-inline bool conn_state::take(const recv_verdict& verdict, gathering how, std::string& into, std::error_code& error) {
+inline void conn_state::take(const recv_verdict& verdict, gathering how, std::string& into) {
   into.assign(input_.data() + verdict.skip, verdict.size);
   consume(verdict);
   note_input(input_.empty() ? nullptr : reader_mark(how));
-  error.clear();
-  return true;
 }
 
 inline bool conn_state::pumps(async_receiver& op, const recv_verdict& verdict) {

@@ -204,7 +204,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   std::error_code receive(recv_goal goal, const time_limit& limit, std::string& into, bool may_wait = true);
 
   /// Takes what is buffered already, without a system call. False: it is not all there, or another one receives.
-  bool receive_buffered(recv_goal& goal, std::string& into, std::error_code& error);
+  bool receive_buffered(recv_goal& goal, std::string& into);
 
   /// Takes a package of the standard format that is buffered already. False: there is none, or another one receives.
   bool take_buffered(std::string& into, gathering how) {
@@ -212,8 +212,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     unlock_at_exit guard{*this};
     if (closed()) return false;
     const recv_verdict verdict = judge_package(format_, input_.view());
-    std::error_code ignored;
-    return verdict.what == recv_verdict::kind::take && take(verdict, how, into, ignored);
+    if (verdict.what != recv_verdict::kind::take) return false;
+    take(verdict, how, into);
+    return true;
   }
 
   /// Says whether the calling coroutine should let others run before its next operation that need not wait.
@@ -514,7 +515,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// The same for the goal of a handshake.
   progress try_handshake(std::error_code& error, wait_direction& wait_for);
 
-  bool take(const recv_verdict& verdict, gathering how, std::string& into, std::error_code& error);
+  void take(const recv_verdict& verdict, gathering how, std::string& into);
 
   /// Hands a package to who wants more than one. False: it wants one.
   bool pumps(async_receiver& op, const recv_verdict& verdict);

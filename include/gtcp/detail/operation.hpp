@@ -140,7 +140,7 @@ inline void send(const prepared& op, const pkg_header& header, Payload data, con
 inline asio::awaitable<std::string> await_receive(prepared op, recv_goal goal, time_limit limit, OnError on_error) {
   std::string bytes;
   std::error_code error = op.error;
-  if (!error && op.conn->receive_buffered(goal, bytes, error)) {
+  if (!error && op.conn->receive_buffered(goal, bytes)) {
     if (op.conn->should_yield()) co_await asio::post(asio::use_awaitable);
   } else if (!error) {
     auto waiting = async_receive(op, std::move(goal), limit, asio::redirect_error(asio::use_awaitable, error));
@@ -153,7 +153,7 @@ inline asio::awaitable<std::string> await_receive(prepared op, recv_goal goal, t
 inline asio::awaitable<void> await_receive_into(prepared op, recv_goal goal, time_limit limit, std::string& into,
                                                 OnError on_error) {
   std::error_code error = op.error;
-  if (!error && op.conn->receive_buffered(goal, into, error)) {
+  if (!error && op.conn->receive_buffered(goal, into)) {
     if (op.conn->should_yield()) co_await asio::post(asio::use_awaitable);
   } else if (!error) {
     auto waiting =
@@ -175,57 +175,52 @@ inline asio::awaitable<void> await_send(prepared op, pkg_header header, AsyncPay
 // through the scheduler, but for every so many. What waits is small, since it may wait in thousands.
 
 inline void report(const char* name, const conn_ptr& conn, const std::error_code& error, const OnError& on_error) {
+  if (!error) return on_error.Clear();
   const prepared failed{name, conn};
   failed.report(on_error, error);
 }
 
 inline asio::awaitable<void> await_send_pkg(const char* name, conn_ptr conn, AsyncPayload data, time_limit limit,
                                             OnError on_error) {
-  std::error_code error;
-  if (conn->append(data.Buffer()) || conn->send_at_once(data.Buffer(), error)) {
+  if (conn->append(data.Buffer())) {
     if (conn->should_yield()) co_await asio::post(asio::use_awaitable);
-  } else {
-    prepared op = prepare(name, conn, PkgOption());
-    const pkg_header header = frame(op, data.Size());
-    auto sending = await_send(std::move(op), header, std::move(data), limit, on_error);
-    co_await std::move(sending);
-    co_return;
+    co_return on_error.Clear();
   }
-  if (error)
-    report(name, conn, error, on_error);
-  else
-    on_error.Clear();
+  std::error_code error;
+  if (conn->send_at_once(data.Buffer(), error)) {
+    if (conn->should_yield()) co_await asio::post(asio::use_awaitable);
+    co_return report(name, conn, error, on_error);
+  }
+  prepared op = prepare(name, conn, PkgOption());
+  const pkg_header header = frame(op, data.Size());
+  auto sending = await_send(std::move(op), header, std::move(data), limit, on_error);
+  co_await std::move(sending);
 }
 
 inline asio::awaitable<void> await_receive_pkg_into(const char* name, conn_ptr conn, time_limit limit,
                                                     std::string& into, OnError on_error) {
-  std::error_code error;
   if (conn->take_buffered(into, gathering::by_task)) {
     if (conn->should_yield()) co_await asio::post(asio::use_awaitable);
-  } else {
-    auto waiting = async_receive_pkg(*conn, limit, into, asio::redirect_error(asio::use_awaitable, error));
-    co_await std::move(waiting);
+    co_return on_error.Clear();
   }
-  if (error)
-    report(name, conn, error, on_error);
-  else
-    on_error.Clear();
+  std::error_code error;
+  auto waiting = async_receive_pkg(*conn, limit, into, asio::redirect_error(asio::use_awaitable, error));
+  co_await std::move(waiting);
+  report(name, conn, error, on_error);
 }
 
 inline asio::awaitable<std::string> await_receive_pkg(const char* name, conn_ptr conn, time_limit limit,
                                                       OnError on_error) {
   std::string pkg;
-  std::error_code error;
   if (conn->take_buffered(pkg, gathering::by_task)) {
     if (conn->should_yield()) co_await asio::post(asio::use_awaitable);
-  } else {
-    auto waiting = async_receive_pkg(*conn, limit, pkg, asio::redirect_error(asio::use_awaitable, error));
-    co_await std::move(waiting);
-  }
-  if (error)
-    report(name, conn, error, on_error);
-  else
     on_error.Clear();
+    co_return pkg;
+  }
+  std::error_code error;
+  auto waiting = async_receive_pkg(*conn, limit, pkg, asio::redirect_error(asio::use_awaitable, error));
+  co_await std::move(waiting);
+  report(name, conn, error, on_error);
   co_return pkg;
 }
 
