@@ -127,7 +127,7 @@ void add_gtcp(std::vector<contestant>& to) {
                 .max_connections = 10'000});
   to.push_back({.name = "gtcp, coroutine handler with owned strings",
                 .echo = handle(answer_with_owned_strings),
-                .max_connections = 1});
+                .max_connections = 10'000});
   to.push_back({.name = "gtcp, package handler",
                 .echo = serve([](gtcp::Server& server) {
                   server.SetPkgHandler([](gtcp::Conn& conn, std::string_view package) { conn.SendPkg(package); });
