@@ -104,7 +104,7 @@ Result called_back(std::error_code& ec, const Start& start) {
 
 // Longer than what a std::string holds without an allocation, and than what the system takes or gives at once.
 const std::string text = "some more letters than a short string has";
-const std::string large = pattern(100'000);
+const std::string large_package = pattern(100'000);
 const std::string lines = text + "\nand more";
 const std::string msg_pkg = framed(R"({"Act":"hello","Data":")" + text + "\"}");
 const std::string json = '"' + text + '"';
@@ -127,20 +127,21 @@ struct operation {
 const operation operations[] = {
     {"Send", "", "",
      [](const place& at, std::error_code& ec) {
-       at.conn.Send(large, ec);
+       at.conn.Send(large_package, ec);
        return std::string();
      }},
     {"AsyncSend", "", "",
      [](const place& at, std::error_code& ec) {
-       called_back<int>(ec, [&](auto handler) { at.conn.AsyncSend(large, std::move(handler)); });
+       called_back<int>(ec, [&](auto handler) { at.conn.AsyncSend(large_package, std::move(handler)); });
        return std::string();
      }},
-    {"Recv", large, large, [](const place& at, std::error_code& ec) { return at.conn.Recv(100'000, ec); }},
+    {"Recv", large_package, large_package,
+     [](const place& at, std::error_code& ec) { return at.conn.Recv(100'000, ec); }},
     {"RecvWhatIsThere", text, text, [](const place& at, std::error_code& ec) { return at.conn.Recv(0, ec); }},
     {"RecvUntilQuiet", text, text, [](const place& at, std::error_code& ec) { return at.conn.Recv(-1, ec); }},
-    {"RecvWithTimeout", large, large,
+    {"RecvWithTimeout", large_package, large_package,
      [](const place& at, std::error_code& ec) { return at.conn.RecvWithTimeout(100'000, ceiling, ec); }},
-    {"AsyncRecv", large, large,
+    {"AsyncRecv", large_package, large_package,
      [](const place& at, std::error_code& ec) {
        return called_back<std::string>(ec, [&](auto handler) { at.conn.AsyncRecv(100'000, std::move(handler)); });
      }},
@@ -148,7 +149,7 @@ const operation operations[] = {
      [](const place& at, std::error_code& ec) {
        return called_back<std::string>(ec, [&](auto handler) { at.conn.AsyncRecv(-1, std::move(handler)); });
      }},
-    {"AsyncRecvWithTimeout", large, large,
+    {"AsyncRecvWithTimeout", large_package, large_package,
      [](const place& at, std::error_code& ec) {
        return called_back<std::string>(
            ec, [&](auto handler) { at.conn.AsyncRecvWithTimeout(100'000, ceiling, std::move(handler)); });
@@ -164,11 +165,12 @@ const operation operations[] = {
      [](const place& at, std::error_code& ec) {
        return called_back<std::string>(ec, [&](auto handler) { at.conn.AsyncRecvTill("\nand", std::move(handler)); });
      }},
-    {"SendRecv", "", large, [](const place& at, std::error_code& ec) { return at.conn.SendRecv(large, 100'000, ec); }},
-    {"AsyncSendRecv", "", large,
+    {"SendRecv", "", large_package,
+     [](const place& at, std::error_code& ec) { return at.conn.SendRecv(large_package, 100'000, ec); }},
+    {"AsyncSendRecv", "", large_package,
      [](const place& at, std::error_code& ec) {
        return called_back<std::string>(
-           ec, [&](auto handler) { at.conn.AsyncSendRecv(large, 100'000, std::move(handler)); });
+           ec, [&](auto handler) { at.conn.AsyncSendRecv(large_package, 100'000, std::move(handler)); });
      }},
     {"SendPkgs", "", text,
      [](const place& at, std::error_code& ec) {
@@ -216,14 +218,14 @@ const operation operations[] = {
 
     {"OneShotSend", "", "",
      [](const place& at, std::error_code& ec) {
-       gtcp::Send(at.address, large, ec);
+       gtcp::Send(at.address, large_package, ec);
        return std::string();
      }},
-    {"OneShotSendRecv", "", large,
-     [](const place& at, std::error_code& ec) { return gtcp::SendRecv(at.address, large, 100'000, ec); }},
-    {"OneShotSendRecvWithTimeout", "", large,
+    {"OneShotSendRecv", "", large_package,
+     [](const place& at, std::error_code& ec) { return gtcp::SendRecv(at.address, large_package, 100'000, ec); }},
+    {"OneShotSendRecvWithTimeout", "", large_package,
      [](const place& at, std::error_code& ec) {
-       return gtcp::SendRecvWithTimeout(at.address, large, 100'000, ceiling, ec);
+       return gtcp::SendRecvWithTimeout(at.address, large_package, 100'000, ceiling, ec);
      }},
     {"OneShotSendPkg", "", "",
      [](const place& at, std::error_code& ec) {
@@ -237,14 +239,14 @@ const operation operations[] = {
     // Coroutines are inside of these.
     {"OneShotAsyncSend", "", "",
      [](const place& at, std::error_code& ec) {
-       called_back<int>(ec, [&](auto handler) { gtcp::AsyncSend(at.address, large, std::move(handler)); });
+       called_back<int>(ec, [&](auto handler) { gtcp::AsyncSend(at.address, large_package, std::move(handler)); });
        return std::string();
      },
      what_fails::operator_new},
-    {"OneShotAsyncSendRecv", "", large,
+    {"OneShotAsyncSendRecv", "", large_package,
      [](const place& at, std::error_code& ec) {
        return called_back<std::string>(
-           ec, [&](auto handler) { gtcp::AsyncSendRecv(at.address, large, 100'000, std::move(handler)); });
+           ec, [&](auto handler) { gtcp::AsyncSendRecv(at.address, large_package, 100'000, std::move(handler)); });
      },
      what_fails::operator_new},
     {"OneShotAsyncSendRecvPkg", "", text,
@@ -330,16 +332,16 @@ struct awaited_operation {
 };
 
 const awaited_operation awaited_operations[] = {
-    {"AsyncSend", "", "", [](const place& at) { return no_result(at.conn.AsyncSend(large)); }},
+    {"AsyncSend", "", "", [](const place& at) { return no_result(at.conn.AsyncSend(large_package)); }},
     {"AsyncSendWithTimeout", "", "",
-     [](const place& at) { return no_result(at.conn.AsyncSendWithTimeout(large, ceiling)); }},
-    {"AsyncRecv", large, large, [](const place& at) { return at.conn.AsyncRecv(100'000); }},
+     [](const place& at) { return no_result(at.conn.AsyncSendWithTimeout(large_package, ceiling)); }},
+    {"AsyncRecv", large_package, large_package, [](const place& at) { return at.conn.AsyncRecv(100'000); }},
     {"AsyncRecvUntilQuiet", text, text, [](const place& at) { return at.conn.AsyncRecv(-1); }},
-    {"AsyncRecvWithTimeout", large, large,
+    {"AsyncRecvWithTimeout", large_package, large_package,
      [](const place& at) { return at.conn.AsyncRecvWithTimeout(100'000, ceiling); }},
     {"AsyncRecvLine", lines, text, [](const place& at) { return at.conn.AsyncRecvLine(); }},
     {"AsyncRecvTill", lines, text + "\nand", [](const place& at) { return at.conn.AsyncRecvTill("\nand"); }},
-    {"AsyncSendRecv", "", large, [](const place& at) { return at.conn.AsyncSendRecv(large, 100'000); }},
+    {"AsyncSendRecv", "", large_package, [](const place& at) { return at.conn.AsyncSendRecv(large_package, 100'000); }},
 
     {"AsyncSendMsg", "", "",
      [](const place& at) { return no_result(gtcp::AsyncSendMsg(at.conn, gtcp::Msg{.Act = "hello", .Data = text})); }},
@@ -347,9 +349,9 @@ const awaited_operation awaited_operations[] = {
     {"AsyncSendJson", "", "", [](const place& at) { return no_result(gtcp::AsyncSendJson(at.conn, text)); }},
     {"AsyncRecvJson", framed(json), text, [](const place& at) { return gtcp::AsyncRecvJson<std::string>(at.conn); }},
 
-    {"OneShotAsyncSend", "", "", [](const place& at) { return no_result(gtcp::AsyncSend(at.address, large)); }},
-    {"OneShotAsyncSendRecv", "", large,
-     [](const place& at) { return gtcp::AsyncSendRecv(at.address, large, 100'000); }},
+    {"OneShotAsyncSend", "", "", [](const place& at) { return no_result(gtcp::AsyncSend(at.address, large_package)); }},
+    {"OneShotAsyncSendRecv", "", large_package,
+     [](const place& at) { return gtcp::AsyncSendRecv(at.address, large_package, 100'000); }},
     {"OneShotAsyncSendPkg", "", "", [](const place& at) { return no_result(gtcp::AsyncSendPkg(at.address, text)); }},
     {"OneShotAsyncSendRecvPkg", "", text, [](const place& at) { return gtcp::AsyncSendRecvPkg(at.address, text); }},
     {"AsyncNewPoolConn", "", text, [](const place& at) { return reply_over(gtcp::AsyncNewPoolConn(at.address)); }},

@@ -7,6 +7,7 @@
 
 #include <gtcp/server.hpp>
 
+#include "support/running_server.hpp"
 #include "support/stress_support.hpp"
 
 #include <asio/awaitable.hpp>
@@ -54,8 +55,6 @@ inline bool may_end_with(const std::error_code& error) {
          error == asio::error::connection_aborted || error == asio::error::shut_down ||
          error == gtcp::Errc::PkgTruncated || error == gtcp::Errc::Closed;
 }
-
-enum class serving { thread, coroutine, pkg_handler };
 
 /// Lets the server send every package back that it has checked.
 inline void echo_checked(gtcp::Server& server, serving which) {

@@ -39,7 +39,7 @@ using gtcp_test::fault_proxy;
 using gtcp_test::framed;
 using gtcp_test::pattern;
 
-constexpr std::size_t lanes = 8;
+constexpr std::size_t lane_count = 8;
 constexpr std::size_t connections_a_lane = 6;
 
 /// Packages of all sizes; a stream is as good as any other.
@@ -71,16 +71,16 @@ std::string read_all(tcp::socket& socket) {
 using key = std::tuple<std::size_t, std::size_t, bool>;
 
 /// Sends streams in both directions at once, through one connection after the other; returns what was done to each.
-std::map<key, fault_proxy::trace> run(std::uint32_t seed, std::string& summary) {
+std::map<key, fault_proxy::trace> carry(std::uint32_t seed, std::string& summary) {
   asio::io_context context;
   tcp::acceptor acceptor(context, tcp::endpoint(asio::ip::address_v4::loopback(), 0));
   std::map<key, fault_proxy::trace> traces;
   fault_proxy proxy(acceptor.local_endpoint().port(),
-                    {.lanes = lanes, .one_is_spared_in = 4, .seed = seed, .keeps_trace = true});
+                    {.lanes = lane_count, .one_is_spared_in = 4, .seed = seed, .keeps_trace = true});
   const std::string there = make_stream(1);
   const std::string back = make_stream(2);
   for (std::size_t number = 0; number < connections_a_lane; ++number) {
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
+    for (std::size_t lane = 0; lane < lane_count; ++lane) {
       const fault_plan plan = fault_plan::make(seed, lane, number, 4);
       tcp::socket client(context);
       client.connect(
@@ -120,7 +120,7 @@ std::map<key, fault_proxy::trace> run(std::uint32_t seed, std::string& summary) 
       }
     }
   }
-  EXPECT_TRUE(gtcp_test::poll_until([&] { return proxy.traces().size() == 2 * lanes * connections_a_lane; }));
+  EXPECT_TRUE(gtcp_test::poll_until([&] { return proxy.traces().size() == 2 * lane_count * connections_a_lane; }));
   for (fault_proxy::trace& trace : proxy.traces()) traces[{trace.lane, trace.number, trace.back}] = std::move(trace);
   summary = proxy.summary();
   for (const fault what : {fault::reset, fault::half_close, fault::cut, fault::truncate})
@@ -130,9 +130,9 @@ std::map<key, fault_proxy::trace> run(std::uint32_t seed, std::string& summary) 
 
 TEST(FaultProxy, DoesTheSameAgainForTheSameSeed) {
   std::string summary;
-  auto first = run(1, summary);
+  auto first = carry(1, summary);
   std::printf("%s\n", summary.c_str());
-  auto second = run(1, summary);
+  auto second = carry(1, summary);
   ASSERT_EQ(first.size(), second.size());
   for (auto& [which, trace] : first) {
     auto& again = second.at(which);

@@ -159,12 +159,11 @@ TEST_P(SystemCalls, EachFailsOnce) {
   const gtcp::ConnOption option{.Executor = gtcp::Runtime::Default().get_executor()};
   each_fails_once(
       [](const gtcp::Server&) {},
-      dial{.blocking = [](const std::string& address, std::error_code& error) { return gtcp::NewConn(address, error); },
-           .started = [](const std::string& address, auto handler) { gtcp::AsyncNewConn(address, std::move(handler)); },
-           .awaited =
-               [&option](const std::string& address, std::error_code& error) {
-                 return gtcp::AsyncNewConn(address, gtcp::DefaultConnTimeout, option, error);
-               }});
+      dial([](const std::string& address, std::error_code& error) { return gtcp::NewConn(address, error); },
+           [](const std::string& address, auto handler) { gtcp::AsyncNewConn(address, std::move(handler)); },
+           [&option](const std::string& address, std::error_code& error) {
+             return gtcp::AsyncNewConn(address, gtcp::DefaultConnTimeout, option, error);
+           }));
 }
 
 }  // namespace

@@ -173,15 +173,9 @@ TEST_P(FaultProxyEcho, DeliversEachPackageOnceOrFailsTheConnection) {
   server.CloseAndWait(gtcp_test::ceiling);
 }
 
-INSTANTIATE_TEST_SUITE_P(Of, FaultProxyEcho,
-                         testing::Combine(testing::Values(serving::thread, serving::coroutine, serving::pkg_handler),
-                                          testing::Bool()),
+INSTANTIATE_TEST_SUITE_P(Of, FaultProxyEcho, testing::Combine(testing::ValuesIn(gtcp_test::all_kinds), testing::Bool()),
                          [](const auto& each) {
-                           const serving which = std::get<0>(each.param);
-                           const std::string name = which == serving::thread      ? "Thread"
-                                                    : which == serving::coroutine ? "Coroutine"
-                                                                                  : "PkgHandler";
-                           return name + (std::get<1>(each.param) ? "Tls" : "");
+                           return name_of(std::get<0>(each.param)) + (std::get<1>(each.param) ? "Tls" : "");
                          });
 
 }  // namespace

@@ -102,7 +102,7 @@ TEST(TlsSignalStorm, LeavesEverythingAlone) {
   }
 }
 
-[[noreturn]] void send_to_one_that_has_gone() {
+[[noreturn]] void send_with_tls_to_one_that_has_gone() {
   ::signal(SIGPIPE, SIG_DFL);
   auto [conn, peer] = make_conn_and_tls_end();
   peer.close();
@@ -116,7 +116,7 @@ TEST(TlsSignalStorm, LeavesEverythingAlone) {
 
 TEST(TlsSigpipeDeathTest, SendsToAPeerThatHasGoneEndWithAnError) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";
-  EXPECT_EXIT(send_to_one_that_has_gone(), testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(send_with_tls_to_one_that_has_gone(), testing::ExitedWithCode(0), "");
 }
 
 #endif

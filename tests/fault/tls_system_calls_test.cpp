@@ -30,16 +30,14 @@ TEST_P(TlsSystemCalls, EachFailsOnce) {
   const gtcp::TLSConfig config = client_context();
   // Not on the context of the coroutine that connects, which is gone before the connection.
   const gtcp::ConnOption option{.Executor = gtcp::Runtime::Default().get_executor()};
-  each_fails_once([](const gtcp::Server& server) { server.SetTLSConfig(server_context()); },
-                  dial{.blocking = [&](const std::string& address,
-                                       std::error_code& error) { return gtcp::NewConnTLS(address, config, error); },
-                       .started = [&](const std::string& address,
-                                      auto handler) { gtcp::AsyncNewConnTLS(address, config, std::move(handler)); },
-                       .awaited =
-                           [&](const std::string& address, std::error_code& error) {
-                             return gtcp::AsyncNewConnTLS(address, config, gtcp::DefaultConnTimeout, gtcp::TLSOption(),
-                                                          option, error);
-                           }});
+  each_fails_once(
+      [](const gtcp::Server& server) { server.SetTLSConfig(server_context()); },
+      dial(
+          [&](const std::string& address, std::error_code& error) { return gtcp::NewConnTLS(address, config, error); },
+          [&](const std::string& address, auto handler) { gtcp::AsyncNewConnTLS(address, config, std::move(handler)); },
+          [&](const std::string& address, std::error_code& error) {
+            return gtcp::AsyncNewConnTLS(address, config, gtcp::DefaultConnTimeout, gtcp::TLSOption(), option, error);
+          }));
 }
 
 }  // namespace

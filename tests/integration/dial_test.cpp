@@ -67,14 +67,6 @@ void expect_connected(const Conn& conn, tcp::acceptor& acceptor) {
   EXPECT_EQ(peer.read_to_end(), "");
 }
 
-bool has_ipv6() {
-  std::error_code ec;
-  tcp::acceptor acceptor(raw_context());
-  acceptor.open(tcp::v6(), ec);
-  if (!ec) acceptor.bind({asio::ip::address_v6::loopback(), 0}, ec);
-  return !ec;
-}
-
 /// A listener at which a connection attempt gets no answer, since its queue is full. Linux drops the SYN then.
 class full_listener {
  public:

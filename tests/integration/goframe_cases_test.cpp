@@ -20,7 +20,7 @@ using gtcp_test::ceiling;
 namespace {
 
 constexpr const char* invalid_address = "127.0.0.1:99999";
-constexpr const char* data = "hello";
+constexpr const char* test_data = "hello";
 
 void EchoBytes(const gtcp::Conn& conn) {
   for (;;) {
@@ -78,7 +78,7 @@ TEST(GoFrameCases, FreePortsCanBeListenedOn) {
   const std::string address = "127.0.0.1:" + std::to_string(ports[0]);
   const gtcp::Server server(address, EchoBytes);
   server.Start();
-  EXPECT_EQ(gtcp::NewConn(address).SendRecv(data, -1), data);
+  EXPECT_EQ(gtcp::NewConn(address).SendRecv(test_data, -1), test_data);
   // Nobody listens on the other one.
   EXPECT_TRUE(Fails([&](std::error_code& ec) { gtcp::NewConn("127.0.0.1:" + std::to_string(ports[1]), ec); }));
 }
@@ -87,7 +87,7 @@ TEST(GoFrameCases, MustGetFreePortGivesOneToListenOn) {
   const std::string address = "127.0.0.1:" + std::to_string(gtcp::MustGetFreePort());
   const gtcp::Server server(address, EchoBytes);
   server.Start();
-  EXPECT_EQ(gtcp::SendRecv(address, data, -1), data);
+  EXPECT_EQ(gtcp::SendRecv(address, test_data, -1), test_data);
 }
 
 // ---- Conn
@@ -96,7 +96,7 @@ TEST(GoFrameCases, NewConnNeedsAPortThatSomebodyListensOn) {
   EXPECT_TRUE(Fails([](std::error_code& ec) { gtcp::NewConn(gtcp::FreePortAddress, 100ms, ec); }));
   const gtcp::Server server = StartServer(EchoBytes);
   const gtcp::Conn conn = gtcp::NewConn(server.GetListenedAddress(), ceiling);
-  EXPECT_EQ(conn.SendRecv(data, -1), data);
+  EXPECT_EQ(conn.SendRecv(test_data, -1), test_data);
 }
 
 class GoFrameConn : public testing::Test {
@@ -106,24 +106,24 @@ class GoFrameConn : public testing::Test {
 };
 
 TEST_F(GoFrameConn, Send) {
-  conn_.Send(data, {.Count = 1});
-  EXPECT_EQ(conn_.Recv(-1), data);
+  conn_.Send(test_data, {.Count = 1});
+  EXPECT_EQ(conn_.Recv(-1), test_data);
 }
 
 TEST_F(GoFrameConn, SendWithTimeout) {
-  conn_.SendWithTimeout(data, ceiling, {.Count = 1});
-  EXPECT_EQ(conn_.Recv(-1), data);
+  conn_.SendWithTimeout(test_data, ceiling, {.Count = 1});
+  EXPECT_EQ(conn_.Recv(-1), test_data);
 }
 
-TEST_F(GoFrameConn, SendRecv) { EXPECT_EQ(conn_.SendRecv(data, -1, {.Count = 1}), data); }
+TEST_F(GoFrameConn, SendRecv) { EXPECT_EQ(conn_.SendRecv(test_data, -1, {.Count = 1}), test_data); }
 
 TEST_F(GoFrameConn, SendRecvWithTimeout) {
-  EXPECT_EQ(conn_.SendRecvWithTimeout(data, -1, ceiling, {.Count = 1}), data);
+  EXPECT_EQ(conn_.SendRecvWithTimeout(test_data, -1, ceiling, {.Count = 1}), test_data);
 }
 
 TEST_F(GoFrameConn, RecvWithTimeout) {
-  conn_.Send(data);
-  EXPECT_EQ(conn_.RecvWithTimeout(-1, ceiling, {.Count = 1}), data);
+  conn_.Send(test_data);
+  EXPECT_EQ(conn_.RecvWithTimeout(-1, ceiling, {.Count = 1}), test_data);
 }
 
 TEST_F(GoFrameConn, RecvLine) {
@@ -132,58 +132,58 @@ TEST_F(GoFrameConn, RecvLine) {
 }
 
 TEST_F(GoFrameConn, RecvTill) {
-  conn_.Send(data);
-  EXPECT_EQ(conn_.RecvTill("hello", {.Count = 1}), data);
+  conn_.Send(test_data);
+  EXPECT_EQ(conn_.RecvTill("hello", {.Count = 1}), test_data);
 }
 
 TEST_F(GoFrameConn, SetDeadlineToNone) {
   conn_.SetDeadline({});
-  conn_.Send(data, {.Count = 1});
-  EXPECT_EQ(conn_.Recv(-1), data);
+  conn_.Send(test_data, {.Count = 1});
+  EXPECT_EQ(conn_.Recv(-1), test_data);
 }
 
 TEST_F(GoFrameConn, SetBufferWaitRecv) {
   conn_.SetBufferWaitRecv(100ms);
-  conn_.Send(data, {.Count = 1});
-  EXPECT_EQ(conn_.Recv(-1), data);
+  conn_.Send(test_data, {.Count = 1});
+  EXPECT_EQ(conn_.Recv(-1), test_data);
 }
 
 // ---- One-shot functions
 
 TEST(GoFrameCases, SendToAnAddress) {
   const gtcp::Server server = StartServer(EchoBytes);
-  EXPECT_TRUE(Fails([](std::error_code& ec) { gtcp::Send(invalid_address, data, {.Count = 1}, ec); }));
-  gtcp::Send(server.GetListenedAddress(), data, {.Count = 1});
-  EXPECT_TRUE(Fails([](std::error_code& ec) { gtcp::SendWithTimeout(invalid_address, data, 500ms, ec); }));
-  gtcp::SendWithTimeout(server.GetListenedAddress(), data, ceiling);
+  EXPECT_TRUE(Fails([](std::error_code& ec) { gtcp::Send(invalid_address, test_data, {.Count = 1}, ec); }));
+  gtcp::Send(server.GetListenedAddress(), test_data, {.Count = 1});
+  EXPECT_TRUE(Fails([](std::error_code& ec) { gtcp::SendWithTimeout(invalid_address, test_data, 500ms, ec); }));
+  gtcp::SendWithTimeout(server.GetListenedAddress(), test_data, ceiling);
 }
 
 TEST(GoFrameCases, SendRecvWithAnAddress) {
   const gtcp::Server server = StartServer(EchoBytes);
   std::error_code error;
-  EXPECT_EQ(gtcp::SendRecv(invalid_address, data, -1, error), "");
+  EXPECT_EQ(gtcp::SendRecv(invalid_address, test_data, -1, error), "");
   EXPECT_TRUE(error);
-  EXPECT_EQ(gtcp::SendRecv(server.GetListenedAddress(), data, -1), data);
-  EXPECT_EQ(gtcp::SendRecvWithTimeout(invalid_address, data, -1, 500ms, error), "");
+  EXPECT_EQ(gtcp::SendRecv(server.GetListenedAddress(), test_data, -1), test_data);
+  EXPECT_EQ(gtcp::SendRecvWithTimeout(invalid_address, test_data, -1, 500ms, error), "");
   EXPECT_TRUE(error);
-  EXPECT_EQ(gtcp::SendRecvWithTimeout(server.GetListenedAddress(), data, -1, ceiling), data);
+  EXPECT_EQ(gtcp::SendRecvWithTimeout(server.GetListenedAddress(), test_data, -1, ceiling), test_data);
 }
 
 TEST(GoFrameCases, SendPkgToAnAddress) {
   const gtcp::Server server = StartServer(EchoPkgs);
-  gtcp::SendPkg(server.GetListenedAddress(), data);
-  EXPECT_TRUE(Fails([](std::error_code& ec) { gtcp::SendPkg(invalid_address, data, ec); }));
-  gtcp::SendPkg(server.GetListenedAddress(), data, {.Retry = {.Count = 3}});
-  EXPECT_TRUE(Fails([](std::error_code& ec) { gtcp::SendPkgWithTimeout(invalid_address, data, 1s, ec); }));
-  gtcp::SendPkgWithTimeout(server.GetListenedAddress(), data, ceiling);
+  gtcp::SendPkg(server.GetListenedAddress(), test_data);
+  EXPECT_TRUE(Fails([](std::error_code& ec) { gtcp::SendPkg(invalid_address, test_data, ec); }));
+  gtcp::SendPkg(server.GetListenedAddress(), test_data, {.Retry = {.Count = 3}});
+  EXPECT_TRUE(Fails([](std::error_code& ec) { gtcp::SendPkgWithTimeout(invalid_address, test_data, 1s, ec); }));
+  gtcp::SendPkgWithTimeout(server.GetListenedAddress(), test_data, ceiling);
 }
 
 TEST(GoFrameCases, SendRecvPkgWithAnAddress) {
   const gtcp::Server server = StartServer(EchoPkgs);
-  EXPECT_TRUE(Fails([](std::error_code& ec) { gtcp::SendRecvPkg(invalid_address, data, ec); }));
-  EXPECT_EQ(gtcp::SendRecvPkg(server.GetListenedAddress(), data), data);
-  EXPECT_TRUE(Fails([](std::error_code& ec) { gtcp::SendRecvPkgWithTimeout(invalid_address, data, 1s, ec); }));
-  EXPECT_EQ(gtcp::SendRecvPkgWithTimeout(server.GetListenedAddress(), data, ceiling), data);
+  EXPECT_TRUE(Fails([](std::error_code& ec) { gtcp::SendRecvPkg(invalid_address, test_data, ec); }));
+  EXPECT_EQ(gtcp::SendRecvPkg(server.GetListenedAddress(), test_data), test_data);
+  EXPECT_TRUE(Fails([](std::error_code& ec) { gtcp::SendRecvPkgWithTimeout(invalid_address, test_data, 1s, ec); }));
+  EXPECT_EQ(gtcp::SendRecvPkgWithTimeout(server.GetListenedAddress(), test_data, ceiling), test_data);
 }
 
 // ---- Server
@@ -191,7 +191,7 @@ TEST(GoFrameCases, SendRecvPkgWithAnAddress) {
 TEST(GoFrameCases, NewServerCanHaveAName) {
   const gtcp::Server server = gtcp::NewServer(gtcp::FreePortAddress, EchoBytes, "GoFrameCases.NewServer");
   server.Start();
-  EXPECT_EQ(gtcp::SendRecv(server.GetListenedAddress(), data, -1), data);
+  EXPECT_EQ(gtcp::SendRecv(server.GetListenedAddress(), test_data, -1), test_data);
   server.Close();
 }
 
@@ -200,7 +200,7 @@ TEST(GoFrameCases, GetServerFindsOrMakesTheServerOfAName) {
   gtcp::NewServer(gtcp::FreePortAddress, EchoBytes, "GoFrameCases.GetServer");
   const gtcp::Server server = gtcp::GetServer("GoFrameCases.GetServer");
   server.Start();
-  EXPECT_EQ(gtcp::SendRecv(server.GetListenedAddress(), data, -1), data);
+  EXPECT_EQ(gtcp::SendRecv(server.GetListenedAddress(), test_data, -1), test_data);
   server.Close();
 }
 
@@ -209,21 +209,21 @@ TEST(GoFrameCases, AServerGetsItsAddressLater) {
   EXPECT_EQ(server.GetAddress(), "");
   server.SetAddress(gtcp::FreePortAddress);
   server.Start();
-  EXPECT_EQ(gtcp::SendRecv(server.GetListenedAddress(), data, -1), data);
+  EXPECT_EQ(gtcp::SendRecv(server.GetListenedAddress(), test_data, -1), test_data);
 }
 
 TEST(GoFrameCases, AServerGetsItsHandlerLater) {
   const gtcp::Server server = gtcp::NewServer(gtcp::FreePortAddress, nullptr);
   server.SetHandler(EchoBytes);
   server.Start();
-  EXPECT_EQ(gtcp::SendRecv(server.GetListenedAddress(), data, -1), data);
+  EXPECT_EQ(gtcp::SendRecv(server.GetListenedAddress(), test_data, -1), test_data);
 }
 
 TEST(GoFrameCases, RunServesUntilClose) {
   const gtcp::Server server = gtcp::NewServer(gtcp::FreePortAddress, EchoBytes);
   server.Listen();
   std::future<void> running = std::async(std::launch::async, [&] { server.Run(); });
-  EXPECT_EQ(gtcp::SendRecv(server.GetListenedAddress(), data, -1), data);
+  EXPECT_EQ(gtcp::SendRecv(server.GetListenedAddress(), test_data, -1), test_data);
   server.Close();
   EXPECT_TRUE(gtcp_test::comes(running));
 }

@@ -232,7 +232,9 @@ TEST(PkgHandler, SendsThoughOthersWaitForRoom) {
   unsigned came = 0;
   for (unsigned i = 0; i < 5 * count; ++i) {
     const std::string pkg = client.RecvPkgWithTimeout(ceiling);
-    if (pkg.starts_with("reply")) EXPECT_EQ(pkg, "reply " + std::to_string(came++));
+    if (pkg.starts_with("reply")) {
+      EXPECT_EQ(pkg, "reply " + std::to_string(came++));
+    }
   }
   EXPECT_EQ(came, count);
   EXPECT_EQ(failures, 0);

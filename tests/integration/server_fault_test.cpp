@@ -55,7 +55,7 @@ using gtcp::detail::server_listener;
 
 const std::error_code no_descriptors(static_cast<int>(std::errc::too_many_files_open),
                                      asio::error::get_system_category());
-const std::error_code gone = asio::error::connection_aborted;
+const std::error_code client_gone = asio::error::connection_aborted;
 
 TEST(AcceptPacer, PausesLongerAndLongerWhileTheSystemIsShort) {
   using std::chrono::milliseconds;
@@ -77,13 +77,13 @@ TEST(AcceptPacer, PausesLongerAndLongerWhileTheSystemIsShort) {
 TEST(AcceptPacer, GoesOnAtOnceAfterAnythingElseUnlessItOnlyFails) {
   accept_pacer pacer;
   for (int i = 0; i < 15; ++i) {
-    const accept_pacer::verdict verdict = pacer.failed(gone);
+    const accept_pacer::verdict verdict = pacer.failed(client_gone);
     EXPECT_EQ(verdict.pause.count(), 0);
     EXPECT_FALSE(verdict.is_news);
   }
-  EXPECT_GT(pacer.failed(gone).pause.count(), 0);
+  EXPECT_GT(pacer.failed(client_gone).pause.count(), 0);
   pacer.accepted();
-  EXPECT_EQ(pacer.failed(gone).pause.count(), 0);
+  EXPECT_EQ(pacer.failed(client_gone).pause.count(), 0);
 }
 
 TEST(ServerListener, PauseEndsEarly) {

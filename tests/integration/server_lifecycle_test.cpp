@@ -465,15 +465,6 @@ TEST(Server, LeavesAUnixSocketThatHasTakenThePlaceOfItsOwn) {
   EXPECT_TRUE(answers(NewConn("unix:" + path.str())));
 }
 
-bool has_ipv6() {
-  asio::io_context context;
-  asio::ip::tcp::acceptor acceptor(context);
-  std::error_code error;
-  acceptor.open(asio::ip::tcp::v6(), error);
-  if (!error) acceptor.bind({asio::ip::address_v6::loopback(), 0}, error);
-  return !error;
-}
-
 TEST(Server, ServesIpv6) {
   if (!has_ipv6()) GTEST_SKIP() << "this machine has no IPv6";
   const Server server("[::1]:0", echo);
@@ -535,11 +526,6 @@ TEST(Server, GivesItsConnectionsTheOptions) {
 // ---- Names
 
 /// A name that no test has used, for tests that are repeated.
-std::string fresh_name() {
-  static int count = 0;
-  return "server " + std::to_string(count++);
-}
-
 TEST(NewServer, RegistersItsName) {
   const std::string name = fresh_name();
   const Server server = gtcp::NewServer(any_port, echo, name);

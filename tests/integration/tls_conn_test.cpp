@@ -48,6 +48,7 @@ using gtcp::TLSState;
 using gtcp_test::certificate;
 using gtcp_test::client_context;
 using gtcp_test::comes;
+using gtcp_test::fresh_name;
 using gtcp_test::poll_until;
 using gtcp_test::raw_context;
 using gtcp_test::scratch_folder;
@@ -280,11 +281,6 @@ TEST(TlsOptions, GiveAHandshakeAndAnIdleConnectionTenSeconds) {
 // ---- Servers with a name
 
 /// A name that no test has used, for tests that are repeated.
-std::string fresh_name() {
-  static int count = 0;
-  return "TLS server " + std::to_string(count++);
-}
-
 TEST(NewServerTLS, ServesUnderItsName) {
   const std::string name = fresh_name();
   const Server server = gtcp::NewServerTLS("127.0.0.1:0", server_context(), echo, name, {}, {.NextProtos = {"x/1"}});

@@ -29,8 +29,8 @@ using gtcp_test::raw_peer;
 using gtcp_test::serving;
 namespace process_stats = gtcp_test::process_stats;
 
-constexpr std::size_t clients = 100;
-[[maybe_unused]] constexpr std::size_t allowed = clients * 64 * 1024;
+constexpr std::size_t bombers = 100;
+[[maybe_unused]] constexpr std::size_t allowed = bombers * 64 * 1024;
 
 class LengthBomb : public testing::TestWithParam<serving> {
  protected:
@@ -39,7 +39,7 @@ class LengthBomb : public testing::TestWithParam<serving> {
     for (int i = 0; i < 2; ++i) {
       const std::uint64_t bytes = server_->Stats().Conns.BytesIn;
       const std::vector<raw_peer> first = bomb(std::string("\0\0\0\2", 4));
-      EXPECT_TRUE(poll_until([&] { return server_->Stats().Conns.BytesIn == bytes + clients * 4; }));
+      EXPECT_TRUE(poll_until([&] { return server_->Stats().Conns.BytesIn == bytes + bombers * 4; }));
     }
     EXPECT_TRUE(poll_until([&] { return server_->Stats().Active == 0; }));
     before_ = process_stats::resident();
@@ -54,7 +54,7 @@ class LengthBomb : public testing::TestWithParam<serving> {
 
   std::vector<raw_peer> bomb(const std::string& header) const {
     std::vector<raw_peer> all;
-    for (std::size_t i = 0; i < clients; ++i) {
+    for (std::size_t i = 0; i < bombers; ++i) {
       all.push_back(server_.connect_raw());
       all.back().write(header);
     }
@@ -79,7 +79,7 @@ INSTANTIATE_TEST_SUITE_P(Handlers, LengthBomb, testing::ValuesIn(gtcp_test::all_
 TEST_P(LengthBomb, OfMoreThanIsAllowedEndsItsConnection) {
   std::vector<raw_peer> all = bomb("\xFF\xFF\xFF\xFF");
   for (raw_peer& peer : all) EXPECT_TRUE(gtcp_test::is_over(peer));
-  EXPECT_TRUE(poll_until([&] { return server_.closed("pkg_too_large") == clients; }));
+  EXPECT_TRUE(poll_until([&] { return server_.closed("pkg_too_large") == bombers; }));
   expect_flat();
   EXPECT_TRUE(gtcp_test::ask_echo(server_.port(), 4)());
 }
@@ -87,13 +87,13 @@ TEST_P(LengthBomb, OfMoreThanIsAllowedEndsItsConnection) {
 TEST_P(LengthBomb, OfWhatIsAllowedCostsNothing) {
   const std::uint64_t bytes = server_->Stats().Conns.BytesIn;
   std::vector<raw_peer> all = bomb(std::string("\x40\0\0\0", 4));
-  EXPECT_TRUE(poll_until([&] { return server_->Stats().Conns.BytesIn == bytes + clients * 4; }));
+  EXPECT_TRUE(poll_until([&] { return server_->Stats().Conns.BytesIn == bytes + bombers * 4; }));
   expect_flat();
   // Nor do some bytes of it.
   for (raw_peer& peer : all) peer.write(std::string(100, 'x'));
-  EXPECT_TRUE(poll_until([&] { return server_->Stats().Conns.BytesIn == bytes + clients * 104; }));
+  EXPECT_TRUE(poll_until([&] { return server_->Stats().Conns.BytesIn == bytes + bombers * 104; }));
   expect_flat();
-  EXPECT_EQ(server_->Stats().Active, clients);
+  EXPECT_EQ(server_->Stats().Active, bombers);
   EXPECT_TRUE(gtcp_test::ask_echo(server_.port(), 4)());
 }
 

@@ -45,7 +45,7 @@ using gtcp_test::serving;
 namespace process_stats = gtcp_test::process_stats;
 using clock = std::chrono::steady_clock;
 
-constexpr rlim_t allowed = 64;
+constexpr rlim_t descriptors_allowed = 64;
 
 /// Two processes tell each other something.
 class line_between {
@@ -119,7 +119,7 @@ class line_between {
   line.take_end(clients == 0 ? 0 : 1);
   if (clients == 0) knock(line, count);
 
-  const rlimit limit = {allowed, allowed};
+  const rlimit limit = {descriptors_allowed, descriptors_allowed};
   CHILD_CHECK(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
   gtcp::ServerOption option;
   option.ErrorCallback = [](const gtcp::Conn&, const std::exception_ptr&) {};
@@ -133,7 +133,7 @@ class line_between {
     std::this_thread::sleep_for(settle);
     const std::size_t active = server->Stats().Active;
     CHILD_CHECK(active > 10);
-    CHILD_CHECK(active < allowed);
+    CHILD_CHECK(active < descriptors_allowed);
 
     const auto used = process_stats::processor_time();
     const clock::time_point begin = clock::now();

@@ -149,6 +149,14 @@ inline asio::io_context& raw_context() {
   return context;
 }
 
+inline bool has_ipv6() {
+  asio::ip::tcp::acceptor acceptor(raw_context());
+  std::error_code error;
+  acceptor.open(asio::ip::tcp::v6(), error);
+  if (!error) acceptor.bind({asio::ip::address_v6::loopback(), 0}, error);
+  return !error;
+}
+
 /// Connects to a port of this machine.
 inline raw_peer connect_raw(int port) {
   asio::ip::tcp::socket socket(raw_context());

@@ -34,6 +34,12 @@ using gtcp::Conn;
 
 inline const std::string any_port = "127.0.0.1:0";
 
+/// A name that no server has yet.
+inline std::string fresh_name() {
+  static int count = 0;
+  return "server " + std::to_string(count++);
+}
+
 using coroutine_handler = std::function<asio::awaitable<void>(Conn)>;
 
 enum class kind { thread, coroutine, user_executor };

@@ -26,6 +26,9 @@ namespace gtcp_test {
 /// How to connect, in each of the forms.
 template <class Blocking, class Started, class Awaited>
 struct dial {
+  dial(Blocking connect, Started start, Awaited await)
+      : blocking(std::move(connect)), started(std::move(start)), awaited(std::move(await)) {}
+
   Blocking blocking;  ///< Conn(address, error)
   Started started;    ///< void(address, handler)
   Awaited awaited;    ///< awaitable<Conn>(address, error)

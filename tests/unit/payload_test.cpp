@@ -24,27 +24,27 @@ std::string text(const AsyncPayload& payload) {
   return std::string(static_cast<const char*>(payload.Buffer().data()), payload.Buffer().size());
 }
 
-const std::string bytes("ab\0cd", 5);
+const std::string some_bytes("ab\0cd", 5);
 
 TEST(Payload, PointsToWhateverIsARowOfBytes) {
-  EXPECT_EQ(text(Payload(bytes)), bytes);
-  EXPECT_EQ(text(Payload(std::string_view(bytes))), bytes);
-  EXPECT_EQ(text(Payload(asio::const_buffer(bytes.data(), bytes.size()))), bytes);
-  std::string changeable = bytes;
-  EXPECT_EQ(text(Payload(asio::buffer(changeable))), bytes);
-  EXPECT_EQ(text(Payload(std::span<const char>(bytes))), bytes);
-  EXPECT_EQ(text(Payload(std::vector<char>(bytes.begin(), bytes.end()))), bytes);
-  const std::vector<unsigned char> unsigned_bytes(bytes.begin(), bytes.end());
-  EXPECT_EQ(text(Payload(unsigned_bytes)), bytes);
-  EXPECT_EQ(text(Payload(std::as_bytes(std::span(bytes)))), bytes);
+  EXPECT_EQ(text(Payload(some_bytes)), some_bytes);
+  EXPECT_EQ(text(Payload(std::string_view(some_bytes))), some_bytes);
+  EXPECT_EQ(text(Payload(asio::const_buffer(some_bytes.data(), some_bytes.size()))), some_bytes);
+  std::string changeable = some_bytes;
+  EXPECT_EQ(text(Payload(asio::buffer(changeable))), some_bytes);
+  EXPECT_EQ(text(Payload(std::span<const char>(some_bytes))), some_bytes);
+  EXPECT_EQ(text(Payload(std::vector<char>(some_bytes.begin(), some_bytes.end()))), some_bytes);
+  const std::vector<unsigned char> unsigned_bytes(some_bytes.begin(), some_bytes.end());
+  EXPECT_EQ(text(Payload(unsigned_bytes)), some_bytes);
+  EXPECT_EQ(text(Payload(std::as_bytes(std::span(some_bytes)))), some_bytes);
   const std::array<std::byte, 2> two = {std::byte{'x'}, std::byte{'y'}};
   EXPECT_EQ(text(Payload(two)), "xy");
   EXPECT_EQ(text(Payload(std::u8string(u8"\u00fc"))), "\xc3\xbc");
 }
 
 TEST(Payload, DoesNotCopy) {
-  EXPECT_EQ(Payload(bytes).Data(), bytes.data());
-  EXPECT_EQ(Payload(std::string_view(bytes).substr(1)).Data(), bytes.data() + 1);
+  EXPECT_EQ(Payload(some_bytes).Data(), some_bytes.data());
+  EXPECT_EQ(Payload(std::string_view(some_bytes).substr(1)).Data(), some_bytes.data() + 1);
 }
 
 TEST(Payload, EndsACStringAtItsNul) {
@@ -77,8 +77,8 @@ TEST(AsyncPayload, TakesATemporaryStringOver) {
 }
 
 TEST(AsyncPayload, OwnsATemporaryVector) {
-  AsyncPayload payload(std::vector<unsigned char>(bytes.begin(), bytes.end()));
-  EXPECT_EQ(text(payload), bytes);
+  AsyncPayload payload(std::vector<unsigned char>(some_bytes.begin(), some_bytes.end()));
+  EXPECT_EQ(text(payload), some_bytes);
 }
 
 TEST(AsyncPayload, BorrowsEverythingElse) {

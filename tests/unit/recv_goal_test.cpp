@@ -24,7 +24,7 @@ using gtcp::Errc;
 using gtcp::detail::pkg_format;
 using gtcp::detail::recv_goal;
 using gtcp::detail::recv_verdict;
-using kind = gtcp::detail::recv_verdict::kind;
+using verdict_kind = gtcp::detail::recv_verdict::kind;
 
 pkg_format format_of(int header_size, long long max = 0) {
   pkg_format format;
@@ -39,7 +39,7 @@ std::string framed(const pkg_format& format, std::string_view payload) {
   return bytes.append(payload);
 }
 
-std::string pattern(std::size_t size) {
+std::string payload_of(std::size_t size) {
   std::string bytes(size, '\0');
   for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<char>(i * 7 + i / 251);
   return bytes;
@@ -58,11 +58,11 @@ Outcome feed(recv_goal goal, std::string_view stream, std::size_t chunk, bool th
   for (;;) {
     const bool ended = then_end && stream.empty();
     const recv_verdict verdict = goal.judge(buffered, ended);
-    if (verdict.what == kind::take) {
+    if (verdict.what == verdict_kind::take) {
       return {verdict, buffered.substr(verdict.skip, verdict.size),
               buffered.substr(verdict.skip + verdict.size + verdict.drop)};
     }
-    if (verdict.what == kind::fail) return {verdict, {}, buffered};
+    if (verdict.what == verdict_kind::fail) return {verdict, {}, buffered};
     EXPECT_GT(verdict.size, buffered.size()) << "asks for what is there already";
     if (stream.empty()) return {verdict, {}, buffered};
     const std::size_t part = std::min(chunk, stream.size());
@@ -82,11 +82,11 @@ TEST(PkgGoal, TakesAPackageOfEveryHeaderSizeWhateverTheChunks) {
     constexpr std::size_t max = 200;
     const pkg_format format = format_of(header_size, max);
     for (const std::size_t size : {std::size_t{0}, std::size_t{1}, max - 1, max}) {
-      const std::string payload = pattern(size);
+      const std::string payload = payload_of(size);
       const std::string stream = framed(format, payload) + "next";
       for (const std::size_t chunk : chunks_for(format.header_size, stream.size())) {
         const Outcome outcome = feed(recv_goal::package(format), stream, chunk);
-        ASSERT_EQ(outcome.verdict.what, kind::take) << header_size << ", " << size << " in " << chunk;
+        ASSERT_EQ(outcome.verdict.what, verdict_kind::take) << header_size << ", " << size << " in " << chunk;
         EXPECT_EQ(outcome.result, payload);
         EXPECT_EQ(outcome.rest, std::string("next").substr(0, outcome.rest.size()));
       }
@@ -100,7 +100,7 @@ TEST(PkgGoal, ReadsTheLengthMostSignificantByteFirst) {
   const std::array<std::size_t, 4> sizes = {44, 300, 300, 300};
   for (std::size_t i = 0; i < headers.size(); ++i) {
     const recv_verdict verdict = recv_goal::package(format_of(static_cast<int>(i) + 1)).judge(headers[i], false);
-    EXPECT_EQ(verdict.what, kind::need_more);
+    EXPECT_EQ(verdict.what, verdict_kind::need_more);
     EXPECT_EQ(verdict.size, headers[i].size() + sizes[i]);
   }
 }
@@ -108,9 +108,9 @@ TEST(PkgGoal, ReadsTheLengthMostSignificantByteFirst) {
 TEST(PkgGoal, TakesTheLargestPackageThatEachHeaderCanSay) {
   for (const auto& [header_size, max] : {std::pair{1, 0xFFu}, std::pair{2, 0xFFFFu}}) {
     const pkg_format format = format_of(header_size);
-    const std::string payload = pattern(max);
+    const std::string payload = payload_of(max);
     const Outcome outcome = feed(recv_goal::package(format), framed(format, payload), 1000);
-    ASSERT_EQ(outcome.verdict.what, kind::take);
+    ASSERT_EQ(outcome.verdict.what, verdict_kind::take);
     EXPECT_TRUE(outcome.result == payload);
   }
   EXPECT_EQ(recv_goal::package(format_of(3)).judge("\xff\xff\xff", false).size, 3u + 0xFFFFFF);
@@ -121,16 +121,16 @@ TEST(PkgGoal, FailsAtTheHeaderOfAPackageOverTheLimit) {
   for (int header_size = 1; header_size <= 4; ++header_size) {
     constexpr std::size_t max = 200;
     const pkg_format format = format_of(header_size, max);
-    const std::string header = framed(format, pattern(max + 1)).substr(0, format.header_size);
+    const std::string header = framed(format, payload_of(max + 1)).substr(0, format.header_size);
     for (const std::size_t chunk : chunks_for(format.header_size, header.size())) {
       const Outcome outcome = feed(recv_goal::package(format), header, chunk);
-      ASSERT_EQ(outcome.verdict.what, kind::fail);
+      ASSERT_EQ(outcome.verdict.what, verdict_kind::fail);
       EXPECT_EQ(outcome.verdict.error, Errc::PkgTooLarge);
       EXPECT_EQ(outcome.rest, header) << "nothing may be taken";
     }
     const recv_verdict incomplete =
         recv_goal::package(format).judge(std::string_view(header).substr(0, format.header_size - 1), false);
-    EXPECT_EQ(incomplete.what, kind::need_more) << "the length is not known yet";
+    EXPECT_EQ(incomplete.what, verdict_kind::need_more) << "the length is not known yet";
     EXPECT_EQ(incomplete.size, format.header_size) << "no more than the header may be asked for";
   }
 }
@@ -149,7 +149,7 @@ TEST(PkgGoal, TellsTheEndBetweenPackagesFromTheEndInsideOne) {
     for (std::size_t came = 0; came < stream.size(); ++came) {
       for (const std::size_t chunk : chunks_for(format.header_size, came)) {
         const Outcome outcome = feed(recv_goal::package(format), stream.substr(0, came), chunk, true);
-        ASSERT_EQ(outcome.verdict.what, kind::fail) << came;
+        ASSERT_EQ(outcome.verdict.what, verdict_kind::fail) << came;
         const std::error_code expected =
             came == 0 ? make_error_code(asio::error::eof) : make_error_code(Errc::PkgTruncated);
         EXPECT_EQ(outcome.verdict.error, expected) << came << " bytes of header size " << header_size;
@@ -165,7 +165,7 @@ TEST(PkgGoal, LeavesEveryByteForAGoalOfAnotherKind) {
   const std::string stream = framed(two, "hello");
   for (std::size_t came = 0; came < stream.size(); ++came) {
     const Outcome first = feed(recv_goal::package(two), stream.substr(0, came), 1);
-    ASSERT_EQ(first.verdict.what, kind::need_more);
+    ASSERT_EQ(first.verdict.what, verdict_kind::need_more);
     EXPECT_EQ(feed(recv_goal::package(format_of(1)), stream, 1).result, "");
     EXPECT_EQ(feed(recv_goal::bytes(static_cast<int>(stream.size())), stream, 1).result, stream);
   }
@@ -174,7 +174,7 @@ TEST(PkgGoal, LeavesEveryByteForAGoalOfAnotherKind) {
 TEST(PkgGoal, NeverEndsBecauseItIsQuiet) {
   recv_goal goal = recv_goal::package(format_of(2));
   EXPECT_FALSE(goal.ends_when_quiet());
-  EXPECT_EQ(goal.judge(std::string_view("\x00\x05he", 4), false, true).what, kind::need_more);
+  EXPECT_EQ(goal.judge(std::string_view("\x00\x05he", 4), false, true).what, verdict_kind::need_more);
 }
 
 // ---- Numbers of bytes
@@ -182,12 +182,12 @@ TEST(PkgGoal, NeverEndsBecauseItIsQuiet) {
 TEST(BytesGoal, TakesExactlyAsManyAsAsked) {
   for (const std::size_t chunk : {1u, 2u, 3u, 100u}) {
     const Outcome outcome = feed(recv_goal::bytes(3), "abcdef", chunk);
-    ASSERT_EQ(outcome.verdict.what, kind::take);
+    ASSERT_EQ(outcome.verdict.what, verdict_kind::take);
     EXPECT_EQ(outcome.result, "abc");
     EXPECT_EQ(outcome.rest, std::string("def").substr(0, outcome.rest.size()));
   }
   const Outcome outcome = feed(recv_goal::bytes(3), "ab", 1);
-  EXPECT_EQ(outcome.verdict.what, kind::need_more);
+  EXPECT_EQ(outcome.verdict.what, verdict_kind::need_more);
   EXPECT_EQ(outcome.verdict.size, 3u);
   recv_goal largest = recv_goal::bytes(std::numeric_limits<int>::max());
   EXPECT_EQ(largest.judge("ab", false).size, static_cast<std::size_t>(std::numeric_limits<int>::max()));
@@ -195,7 +195,7 @@ TEST(BytesGoal, TakesExactlyAsManyAsAsked) {
 
 TEST(BytesGoal, KeepsTooFewBytesWhenTheStreamEnds) {
   const Outcome outcome = feed(recv_goal::bytes(3), "ab", 1, true);
-  ASSERT_EQ(outcome.verdict.what, kind::fail);
+  ASSERT_EQ(outcome.verdict.what, verdict_kind::fail);
   EXPECT_EQ(outcome.verdict.error, asio::error::eof);
   EXPECT_EQ(outcome.rest, "ab");
   EXPECT_EQ(feed(recv_goal::bytes(3), "abc", 1, true).result, "abc");
@@ -204,7 +204,7 @@ TEST(BytesGoal, KeepsTooFewBytesWhenTheStreamEnds) {
 TEST(BytesGoal, TakesWhatIsThereForLengthZero) {
   recv_goal goal = recv_goal::bytes(0);
   EXPECT_FALSE(goal.ends_when_quiet());
-  EXPECT_EQ(goal.judge("", false).what, kind::need_more);
+  EXPECT_EQ(goal.judge("", false).what, verdict_kind::need_more);
   EXPECT_EQ(goal.judge("", false).size, 1u);
   EXPECT_EQ(feed(goal, "abc", 2).result, "ab");
   EXPECT_EQ(feed(goal, "", 1, true).verdict.error, asio::error::eof);
@@ -214,10 +214,11 @@ TEST(BytesGoal, TakesAllUntilItIsQuietForANegativeLength) {
   for (const int length : {-1, -2, std::numeric_limits<int>::min()}) {
     recv_goal goal = recv_goal::bytes(length);
     EXPECT_TRUE(goal.ends_when_quiet());
-    EXPECT_EQ(goal.judge("", false, true).what, kind::need_more) << "being quiet before the first byte ends nothing";
-    EXPECT_EQ(goal.judge("abc", false).what, kind::need_more);
+    EXPECT_EQ(goal.judge("", false, true).what, verdict_kind::need_more)
+        << "being quiet before the first byte ends nothing";
+    EXPECT_EQ(goal.judge("abc", false).what, verdict_kind::need_more);
     EXPECT_EQ(goal.judge("abc", false).size, 4u);
-    EXPECT_EQ(goal.judge("abc", false, true).what, kind::take);
+    EXPECT_EQ(goal.judge("abc", false, true).what, verdict_kind::take);
     EXPECT_EQ(goal.judge("abc", false, true).size, 3u);
     EXPECT_EQ(goal.judge("abc", true).size, 3u) << "the end of the stream is the end of it all";
     EXPECT_EQ(goal.judge("", true).error, asio::error::eof);
@@ -231,7 +232,7 @@ TEST(UntilGoal, TakesUpToTheDelimiterWhateverTheChunks) {
     const std::string text = delimiter == "aab" ? "aaaaaab" : "some text" + std::string(delimiter);
     for (const std::size_t chunk : {1u, 2u, 3u, 5u, 100u}) {
       const Outcome kept = feed(recv_goal::until(delimiter, true, 100), text + "rest", chunk);
-      ASSERT_EQ(kept.verdict.what, kind::take) << delimiter << " in " << chunk;
+      ASSERT_EQ(kept.verdict.what, verdict_kind::take) << delimiter << " in " << chunk;
       EXPECT_EQ(kept.result, text);
       EXPECT_EQ(kept.rest, std::string("rest").substr(0, kept.rest.size()));
       const Outcome dropped = feed(recv_goal::until(delimiter, false, 100), text + "rest", chunk);
@@ -243,13 +244,13 @@ TEST(UntilGoal, TakesUpToTheDelimiterWhateverTheChunks) {
 
 TEST(UntilGoal, TakesAnEmptyLine) {
   const Outcome outcome = feed(recv_goal::until("\n", false, 100), "\nx", 100);
-  ASSERT_EQ(outcome.verdict.what, kind::take);
+  ASSERT_EQ(outcome.verdict.what, verdict_kind::take);
   EXPECT_EQ(outcome.result, "");
   EXPECT_EQ(outcome.rest, "x");
 }
 
 TEST(UntilGoal, IsExact) {
-  EXPECT_EQ(feed(recv_goal::until("END", true, 100), "the end, End, ENd", 1).verdict.what, kind::need_more);
+  EXPECT_EQ(feed(recv_goal::until("END", true, 100), "the end, End, ENd", 1).verdict.what, verdict_kind::need_more);
   const std::string zero("a\0b\0c", 5);
   EXPECT_EQ(feed(recv_goal::until(std::string_view("\0c", 2), true, 100), zero, 1).result, zero);
 }
@@ -260,7 +261,7 @@ TEST(UntilGoal, FailsOverTheLimitAndKeepsTheBytes) {
     EXPECT_EQ(feed(recv_goal::until("\n", false, 5), "abcd\n", chunk).result, "abcd");
     EXPECT_EQ(feed(recv_goal::until("\r\n", true, 5), "abc\r\n", chunk).result, "abc\r\n");
     const Outcome with_end = feed(recv_goal::until("\n", false, 5), "abcde\n", chunk);
-    ASSERT_EQ(with_end.verdict.what, kind::fail) << chunk;
+    ASSERT_EQ(with_end.verdict.what, verdict_kind::fail) << chunk;
     EXPECT_EQ(with_end.verdict.error, Errc::LineTooLong);
     const Outcome without_end = feed(recv_goal::until("\n", false, 5), "abcdef", chunk);
     EXPECT_EQ(without_end.verdict.error, Errc::LineTooLong);
@@ -270,7 +271,7 @@ TEST(UntilGoal, FailsOverTheLimitAndKeepsTheBytes) {
 
 TEST(UntilGoal, KeepsAHalfLineWhenTheStreamEnds) {
   const Outcome outcome = feed(recv_goal::until("\n", false, 100), "half", 1, true);
-  ASSERT_EQ(outcome.verdict.what, kind::fail);
+  ASSERT_EQ(outcome.verdict.what, verdict_kind::fail);
   EXPECT_EQ(outcome.verdict.error, asio::error::eof);
   EXPECT_EQ(outcome.rest, "half");
 }

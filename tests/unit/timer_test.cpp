@@ -7,6 +7,7 @@
 #include <gtcp/detail/timer_queue.hpp>
 #include <gtcp/timer.hpp>
 
+#include "support/poll_until.hpp"
 #include "support/sanitizers.hpp"
 
 #include <gtest/gtest.h>
@@ -46,19 +47,9 @@ using gtcp::detail::timer_node;
 using gtcp::detail::timer_plan;
 using gtcp::detail::timer_queue;
 using gtcp::detail::timer_ticks;
-
-constexpr auto ceiling = 30s;
-
-/// Returns whether `predicate` became true; false only when something is broken.
-template <class Predicate>
-bool poll_until(Predicate predicate) {
-  const auto end = std::chrono::steady_clock::now() + ceiling;
-  while (!predicate()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
+using gtcp_test::ceiling;
+using gtcp_test::comes;
+using gtcp_test::poll_until;
 
 /// A door that callbacks wait at until the test opens it.
 class gate {
@@ -70,8 +61,6 @@ class gate {
   std::promise<void> opened_;
   std::shared_future<void> future_ = opened_.get_future().share();
 };
-
-bool comes(std::future<void>& future) { return future.wait_for(ceiling) == std::future_status::ready; }
 
 /// Returns the text of the std::system_error with Errc::InvalidOption that `call` throws.
 template <class Call>
