@@ -3,6 +3,7 @@
 // Connections and processes: what a process leaves behind when it ends, and what a child does to its parent's.
 
 #include <gtcp/conn.hpp>
+#include <gtcp/detail/exit_drain.hpp>
 #include <gtcp/dial.hpp>
 #include <gtcp/runtime.hpp>
 
@@ -20,6 +21,7 @@
 #include <memory>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -145,6 +147,22 @@ TEST(ProcessEnd, WaitsNoLongerThanTheLingerTime) {
   });
   gtcp::detail::close_socket(sockets.own, false);
   EXPECT_EQ(child.wait(), 7) << "nobody reads, and still it ends";
+}
+
+TEST(ProcessEnd, IsNotPutOffByWhatIsSentMeanwhile) {
+  SKIP_WHERE_CHILDREN_HAVE_NO_THREADS();
+  child_process child([] {
+    static auto& undelivered = *new gtcp::detail::exit_hold;
+    undelivered.acquire(50ms);
+    std::thread([] {
+      for (gtcp::detail::exit_hold another;;) {
+        another.acquire(50ms);
+        another.release();
+      }
+    }).detach();
+    return 7;
+  });
+  EXPECT_EQ(child.wait(), 7);
 }
 
 enum class child_does { nothing, close, drop, abort };

@@ -32,7 +32,7 @@ class exit_drain {
   void enter(clock::time_point until) {
     const std::lock_guard lock(mutex_);
     ++count_;
-    until_ = std::max(until_, until);
+    if (!ending_) until_ = std::max(until_, until);
   }
 
   void leave() noexcept {
@@ -44,6 +44,7 @@ class exit_drain {
   void wait() {
     if (on_runtime_thread()) return;  // nobody is left who could deliver
     std::unique_lock lock(mutex_);
+    ending_ = true;
     while (count_ != 0 && clock::now() < until_) empty_.wait_until(lock, until_);
   }
 
@@ -52,6 +53,7 @@ class exit_drain {
   std::condition_variable empty_;
   std::size_t count_ = 0;
   clock::time_point until_{};
+  bool ending_ = false;  ///< what is sent from now on does not put the end off
 };
 
 /// Holds the process's end off while something is left to deliver.
