@@ -816,6 +816,26 @@ TEST_F(Outbox, AFailedWriteEndsTheWaitForATurn) {
   EXPECT_EQ(two.wait(out), asio::error::connection_reset);
 }
 
+TEST_F(Outbox, AFailedWriteEndsWhatCameDuringIt) {
+  for (const bool by_thread : {false, true}) {
+    outbox& out = make();
+    sender large(pattern(outbox::borrow_from));
+    flusher flush;
+    sink.on_writes({write_step::fails(asio::error::connection_reset).with([&] {
+      large.go(out);
+      flush.go(out);
+    })});
+    sender one("one");
+    if (by_thread)
+      EXPECT_EQ(send_blocking(out, sender("one").directly()), asio::error::connection_reset);
+    else
+      one.go(out);
+    EXPECT_EQ(large.results(), 1);
+    EXPECT_EQ(large.error, asio::error::connection_reset);
+    EXPECT_EQ(flush.results(), 1);
+  }
+}
+
 // ---- Flush
 
 TEST_F(Outbox, FlushIsDoneAtOnceWhenNothingWaits) {

@@ -53,8 +53,8 @@ inline send_outcome outbox::send_straight(send_record& record, thread_wait* self
   } else if (sink_holds_) {
     wait_for(put.wait_for);
   }
-  if (has_work() || wants_drained_ || wants_left_ || dropped_) {
-    // Others came meanwhile: served once by this thread, then by whoever waits or by an io thread.
+  if (has_work() || wants_drained_ || wants_left_ || dropped_ || !completed_.empty()) {
+    // Others came meanwhile: served once by this thread, then by whoever waits or by an io thread; or told of an error.
     if (!put.error && put.size == record.size() && !sink_holds_) flush_round(lock);
     settle(lock);
   }
