@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -127,10 +128,9 @@ class line_between {
     const gtcp_test::echo_server server(which, option, {}, accepts);
     line.tell(server.port());
     line.hear();
-    CHILD_CHECK(poll_until([&] { return server->Stats().AcceptErrors != 0; }));
-    // What the first of them have begun comes to an end.
-    const auto settle = gtcp_test::in_full() ? 2s : 0s;
-    std::this_thread::sleep_for(settle);
+    // In full until the pauses have doubled from 10 ms to 1 s; what the first clients have begun is at its end then.
+    const std::uint64_t failures = gtcp_test::in_full() ? 8 : 1;
+    CHILD_CHECK(poll_until([&] { return server->Stats().AcceptErrors >= failures; }));
     const std::size_t active = server->Stats().Active;
     CHILD_CHECK(active > 10);
     CHILD_CHECK(active < descriptors_allowed);
