@@ -87,12 +87,14 @@ class PkgOperations : public ByteOperations {
   /// The handler is not called from within this function.
   ///
   /// Lifetimes: a temporary std::string or vector moves into the operation; all else is borrowed until completion.
-  [[nodiscard]] asio::awaitable<void> AsyncSendPkg(AsyncPayload data, PkgOption option = {},
-                                                   OnError on_error = {}) const {
-    return await_send_pkg("AsyncSendPkg", std::move(data), option, {}, on_error);
+  [[nodiscard]] asio::awaitable<void> AsyncSendPkg(AsyncPayload data) const {
+    return await_send_pkg("AsyncSendPkg", std::move(data), {}, {});
   }
   [[nodiscard]] asio::awaitable<void> AsyncSendPkg(AsyncPayload data, std::error_code& ec) const {
-    return AsyncSendPkg(std::move(data), PkgOption{}, ec);
+    return await_send_pkg("AsyncSendPkg", std::move(data), {}, ec);
+  }
+  [[nodiscard]] asio::awaitable<void> AsyncSendPkg(AsyncPayload data, PkgOption option, OnError on_error = {}) const {
+    return await_send_pkg("AsyncSendPkg", std::move(data), option, {}, on_error);
   }
   template <detail::completion_token Token>
   auto AsyncSendPkg(AsyncPayload data, Token&& token) const {
@@ -106,13 +108,16 @@ class PkgOperations : public ByteOperations {
   /// Does what AsyncSendPkg does, within `timeout`.
   ///
   /// Errors: those of SendPkgWithTimeout. Lifetimes: as AsyncSendPkg.
-  [[nodiscard]] asio::awaitable<void> AsyncSendPkgWithTimeout(AsyncPayload data, Timeout timeout, PkgOption option = {},
-                                                              OnError on_error = {}) const {
-    return await_send_pkg("AsyncSendPkgWithTimeout", std::move(data), option, within(timeout), on_error);
+  [[nodiscard]] asio::awaitable<void> AsyncSendPkgWithTimeout(AsyncPayload data, Timeout timeout) const {
+    return await_send_pkg("AsyncSendPkgWithTimeout", std::move(data), within(timeout), {});
   }
   [[nodiscard]] asio::awaitable<void> AsyncSendPkgWithTimeout(AsyncPayload data, Timeout timeout,
                                                               std::error_code& ec) const {
-    return AsyncSendPkgWithTimeout(std::move(data), timeout, PkgOption{}, ec);
+    return await_send_pkg("AsyncSendPkgWithTimeout", std::move(data), within(timeout), ec);
+  }
+  [[nodiscard]] asio::awaitable<void> AsyncSendPkgWithTimeout(AsyncPayload data, Timeout timeout, PkgOption option,
+                                                              OnError on_error = {}) const {
+    return await_send_pkg("AsyncSendPkgWithTimeout", std::move(data), option, within(timeout), on_error);
   }
   template <detail::completion_token Token>
   auto AsyncSendPkgWithTimeout(AsyncPayload data, Timeout timeout, Token&& token) const {
@@ -176,11 +181,12 @@ class PkgOperations : public ByteOperations {
   /// Without a token it is to be awaited, and a package that is buffered already does not go through the scheduler, but
   /// for every 256th.
   /// Lifetimes: `into` must stay until completion.
-  [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkg(PkgOption option = {}, OnError on_error = {}) const {
-    return await_receive("AsyncRecvPkg", option, {}, on_error);
-  }
+  [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkg() const { return await_receive("AsyncRecvPkg", {}, {}); }
   [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkg(std::error_code& ec) const {
-    return AsyncRecvPkg(PkgOption{}, ec);
+    return await_receive("AsyncRecvPkg", {}, ec);
+  }
+  [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkg(PkgOption option, OnError on_error = {}) const {
+    return await_receive("AsyncRecvPkg", option, {}, on_error);
   }
   template <detail::completion_token Token>
     requires(!std::same_as<std::remove_cvref_t<Token>, std::string>)
@@ -191,12 +197,14 @@ class PkgOperations : public ByteOperations {
   auto AsyncRecvPkg(PkgOption option, Token&& token) const {
     return async_receive(prepare("AsyncRecvPkg", option), {}, std::forward<Token>(token));
   }
-  [[nodiscard]] asio::awaitable<void> AsyncRecvPkg(std::string& into, PkgOption option = {},
-                                                   OnError on_error = {}) const {
-    return await_receive_into("AsyncRecvPkg", option, {}, into, on_error);
+  [[nodiscard]] asio::awaitable<void> AsyncRecvPkg(std::string& into) const {
+    return await_receive_into("AsyncRecvPkg", {}, into, {});
   }
   [[nodiscard]] asio::awaitable<void> AsyncRecvPkg(std::string& into, std::error_code& ec) const {
-    return AsyncRecvPkg(into, PkgOption{}, ec);
+    return await_receive_into("AsyncRecvPkg", {}, into, ec);
+  }
+  [[nodiscard]] asio::awaitable<void> AsyncRecvPkg(std::string& into, PkgOption option, OnError on_error = {}) const {
+    return await_receive_into("AsyncRecvPkg", option, {}, into, on_error);
   }
   template <detail::completion_token Token>
   auto AsyncRecvPkg(std::string& into, Token&& token) const {
@@ -210,12 +218,15 @@ class PkgOperations : public ByteOperations {
   /// Does what AsyncRecvPkg does, within `timeout`.
   ///
   /// Errors: those of RecvPkgWithTimeout. Lifetimes: as AsyncRecvPkg.
-  [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkgWithTimeout(Timeout timeout, PkgOption option = {},
-                                                                     OnError on_error = {}) const {
-    return await_receive("AsyncRecvPkgWithTimeout", option, within(timeout), on_error);
+  [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkgWithTimeout(Timeout timeout) const {
+    return await_receive("AsyncRecvPkgWithTimeout", within(timeout), {});
   }
   [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkgWithTimeout(Timeout timeout, std::error_code& ec) const {
-    return AsyncRecvPkgWithTimeout(timeout, PkgOption{}, ec);
+    return await_receive("AsyncRecvPkgWithTimeout", within(timeout), ec);
+  }
+  [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkgWithTimeout(Timeout timeout, PkgOption option,
+                                                                     OnError on_error = {}) const {
+    return await_receive("AsyncRecvPkgWithTimeout", option, within(timeout), on_error);
   }
   template <detail::completion_token Token>
   auto AsyncRecvPkgWithTimeout(Timeout timeout, Token&& token) const {
@@ -225,13 +236,16 @@ class PkgOperations : public ByteOperations {
   auto AsyncRecvPkgWithTimeout(Timeout timeout, PkgOption option, Token&& token) const {
     return async_receive(prepare("AsyncRecvPkgWithTimeout", option), within(timeout), std::forward<Token>(token));
   }
-  [[nodiscard]] asio::awaitable<void> AsyncRecvPkgWithTimeout(std::string& into, Timeout timeout, PkgOption option = {},
-                                                              OnError on_error = {}) const {
-    return await_receive_into("AsyncRecvPkgWithTimeout", option, within(timeout), into, on_error);
+  [[nodiscard]] asio::awaitable<void> AsyncRecvPkgWithTimeout(std::string& into, Timeout timeout) const {
+    return await_receive_into("AsyncRecvPkgWithTimeout", within(timeout), into, {});
   }
   [[nodiscard]] asio::awaitable<void> AsyncRecvPkgWithTimeout(std::string& into, Timeout timeout,
                                                               std::error_code& ec) const {
-    return AsyncRecvPkgWithTimeout(into, timeout, PkgOption{}, ec);
+    return await_receive_into("AsyncRecvPkgWithTimeout", within(timeout), into, ec);
+  }
+  [[nodiscard]] asio::awaitable<void> AsyncRecvPkgWithTimeout(std::string& into, Timeout timeout, PkgOption option,
+                                                              OnError on_error = {}) const {
+    return await_receive_into("AsyncRecvPkgWithTimeout", option, within(timeout), into, on_error);
   }
   template <detail::completion_token Token>
   auto AsyncRecvPkgWithTimeout(std::string& into, Timeout timeout, Token&& token) const {
@@ -333,12 +347,16 @@ class PkgOperations : public ByteOperations {
 
   asio::awaitable<void> await_send_pkg(const char* name, AsyncPayload data, const PkgOption& option, limit until,
                                        OnError on_error) const {
-    if (is_standard(option) && data.Size() < detail::outbox::borrow_from) {
-      return detail::await_send_pkg(name, detail::state_of(state_), std::move(data), until, on_error);
-    }
     detail::prepared op = prepare(name, option);
     const detail::pkg_header header = detail::frame(op, data.Size());
     return detail::await_send(std::move(op), header, std::move(data), until, on_error);
+  }
+
+  asio::awaitable<void> await_send_pkg(const char* name, AsyncPayload data, limit until, OnError on_error) const {
+    if (state_ == nullptr || data.Size() >= detail::outbox::borrow_from) {
+      return await_send_pkg(name, std::move(data), PkgOption{}, until, on_error);
+    }
+    return detail::await_send_pkg(name, detail::state_of(state_), std::move(data), until, on_error);
   }
 
   template <class Token>
@@ -364,20 +382,26 @@ class PkgOperations : public ByteOperations {
 
   asio::awaitable<std::string> await_receive(const char* name, const PkgOption& option, limit until,
                                              OnError on_error) const {
-    if (is_standard(option)) return detail::await_receive_pkg(name, detail::state_of(state_), until, on_error);
     detail::prepared op = prepare(name, option);
     const detail::recv_goal goal = detail::recv_goal::package(op.format);
     return detail::await_receive(std::move(op), goal, until, on_error);
   }
 
+  asio::awaitable<std::string> await_receive(const char* name, limit until, OnError on_error) const {
+    if (state_ == nullptr) return await_receive(name, PkgOption{}, until, on_error);
+    return detail::await_receive_pkg(name, detail::state_of(state_), until, on_error);
+  }
+
   asio::awaitable<void> await_receive_into(const char* name, const PkgOption& option, limit until, std::string& into,
                                            OnError on_error) const {
-    if (is_standard(option)) {
-      return detail::await_receive_pkg_into(name, detail::state_of(state_), until, into, on_error);
-    }
     detail::prepared op = prepare(name, option);
     const detail::recv_goal goal = detail::recv_goal::package(op.format);
     return detail::await_receive_into(std::move(op), goal, until, into, on_error);
+  }
+
+  asio::awaitable<void> await_receive_into(const char* name, limit until, std::string& into, OnError on_error) const {
+    if (state_ == nullptr) return await_receive_into(name, PkgOption{}, until, into, on_error);
+    return detail::await_receive_pkg_into(name, detail::state_of(state_), until, into, on_error);
   }
 
   template <class Token>

@@ -149,7 +149,7 @@ class byte_buffer {
     }
   }
 
-  void make_room(std::size_t size) {
+  [[gnu::noinline]] void make_room(std::size_t size) {
     const std::size_t needed = this->size() + size;
     if (needed <= capacity_) {
       std::memmove(block_, block_ + begin_, this->size());

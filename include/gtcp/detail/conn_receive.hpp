@@ -7,6 +7,8 @@
 
 #include <gtcp/detail/conn_state.hpp>
 
+#include <cstring>
+
 namespace gtcp::detail {
 
 inline std::error_code conn_state::receive(recv_goal goal, const time_limit& limit, std::string& into, bool may_wait) {
@@ -96,7 +98,7 @@ inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, 
       return progress::done;
     }
     if (verdict.what == recv_verdict::kind::fail) {
-      error = verdict.error == asio::error::eof && input_error_ ? input_error_ : verdict.error;
+      error = verdict.error == asio::error::eof && input_error_ ? input_error_ : *verdict.error;
       const bool ended_by_peer = input_error_ == asio::error::eof || input_error_ == Errc::TlsTruncated;
       if (verdict.error == Errc::PkgTruncated && !ended_by_peer) error = input_error_;
       if (IsFatal(error)) note_end(error);
@@ -118,6 +120,7 @@ inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, 
     const io_result got = transport_->read_some(input_.prepare(room));
     input_.commit(got.size);
     drained_ = got.drained;
+    divide_replies();
     if (got.size != 0) bytes_in_.store(bytes_in_.load(std::memory_order_relaxed) + got.size, std::memory_order_relaxed);
     if (is_transient(got.error)) {
       error = got.error;
@@ -156,8 +159,28 @@ inline conn_state::progress conn_state::try_handshake(std::error_code& error, wa
   return progress::must_wait;
 }
 
+inline void conn_state::divide_replies() noexcept {
+  constexpr std::size_t parts = 4;
+  constexpr std::size_t smallest = 2048;  // of less each write costs more than the peer gains
+  reply_part_ = std::max(input_.size() / parts, smallest);
+  reply_at_ = input_.size() - std::min(input_.size(), reply_part_);
+}
+
+inline void conn_state::let_replies_go() {
+  if (input_.size() > reply_at_) return;
+  reply_at_ -= std::min(reply_at_, reply_part_);
+  outbox_.flush_replies();
+}
+
 inline void conn_state::take(const recv_verdict& verdict, gathering how, std::string& into) {
-  into.assign(input_.data() + verdict.skip, verdict.size);
+  let_replies_go();
+  const char* const from = input_.data() + verdict.skip;
+  if (verdict.size != 0 && verdict.size <= into.size()) {  // half of what assign() costs
+    std::memcpy(into.data(), from, verdict.size);
+    into.resize(verdict.size);
+  } else {
+    into.assign(from, verdict.size);
+  }
   consume(verdict);
   note_input(input_.empty() ? nullptr : reader_mark(how));
 }
@@ -165,6 +188,7 @@ inline void conn_state::take(const recv_verdict& verdict, gathering how, std::st
 inline bool conn_state::pumps(async_receiver& op, const recv_verdict& verdict) {
   if (!op.is_pump_) return false;
   if (std::exchange(op.tried_again_, false)) rearm_gate::of_this_thread().note(true);
+  let_replies_go();
   note_input(reader_mark(gathering::by_dispatch));
   op.deliver(input_.view().substr(verdict.skip, verdict.size));
   consume(verdict);

@@ -219,7 +219,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   /// Says whether the calling coroutine should let others run before its next operation that need not wait.
   bool should_yield() noexcept {
-    return (yield_counter_.fetch_add(1, std::memory_order_relaxed) + 1) % packages_between == 0;
+    const unsigned count = yield_counter_.load(std::memory_order_relaxed) + 1;
+    yield_counter_.store(count, std::memory_order_relaxed);  // that others' steps get lost now and then is no harm
+    return count % packages_between == 0;
   }
 
   /// Starts an asynchronous receive, which owns itself until it completes.
@@ -311,10 +313,8 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   gathering gathers() const noexcept {
     const char* const reader = reader_.load(std::memory_order_relaxed);
     if (reader == nullptr) return gathering::none;
-    for (const gathering how : {gathering::by_dispatch, gathering::by_task, gathering::by_thread}) {
-      if (reader == reader_mark(how)) return how;
-    }
-    return gathering::none;
+    const auto how = reinterpret_cast<std::uintptr_t>(reader) - reinterpret_cast<std::uintptr_t>(reader_mark({}));
+    return how < reader_marks ? static_cast<gathering>(how) : gathering::none;
   }
 
   std::error_code flush(const time_limit& limit) {
@@ -515,6 +515,13 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// The same for the goal of a handshake.
   progress try_handshake(std::error_code& error, wait_direction& wait_for);
 
+  /// Input was read: the replies to it go out in a few parts, so that the peer has something to do while the others are
+  /// made.
+  void divide_replies() noexcept;
+
+  /// Before a package is taken: lets go of the replies to a part of the input.
+  void let_replies_go();
+
   void take(const recv_verdict& verdict, gathering how, std::string& into);
 
   /// Hands a package to who wants more than one. False: it wants one.
@@ -523,9 +530,11 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// The package is taken, or delivered.
   void consume(const recv_verdict& verdict) noexcept;
 
+  static constexpr auto reader_marks = static_cast<std::size_t>(gathering::by_burst);
+
   /// What a thread leaves when it took input and there is more; tells it, and how it receives, from all others.
   static const char* reader_mark(gathering how) noexcept {
-    static thread_local const char marks[static_cast<std::size_t>(gathering::by_burst)] = {};
+    static thread_local const char marks[reader_marks] = {};
     return &marks[static_cast<std::size_t>(how)];
   }
 
@@ -727,11 +736,13 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   std::unique_ptr<transport> transport_;
   mutable std::mutex mutex_;
 
-  // The way in. The lane's holder alone touches input_, input_error_ and drained_.
+  // The way in. The lane's holder alone touches input_, input_error_, drained_, reply_part_ and reply_at_.
   lane lane_{mutex_};
   byte_buffer input_;
   std::error_code input_error_{};
   bool drained_ = true;
+  std::size_t reply_part_ = 0;
+  std::size_t reply_at_ = 0;
   receiver* receivers_ = nullptr;
   std::atomic<unsigned> yield_counter_{0};
   std::atomic<const char*> reader_{nullptr};  ///< the mark of who took input, while there is more

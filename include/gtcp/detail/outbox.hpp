@@ -87,11 +87,11 @@ class outbox {
     if (!somebody_writes || !fits || stop_ || !queue_.empty() || claimed_ != nullptr) return false;
     char* to = nullptr;
     try {
-      to = static_cast<char*>(fill_.prepare(size).data());
+      to = static_cast<char*>(fill_.prepare(std::max(size, header.bytes.size())).data());
     } catch (const std::bad_alloc&) {
       return false;
     }
-    for (std::size_t i = 0; i < header.size; ++i) to[i] = static_cast<char>(header.bytes[i]);
+    std::memcpy(to, header.bytes.data(), header.bytes.size());  // all of it; the payload goes over what is too much
     if (payload.size() != 0) std::memcpy(to + header.size, payload.data(), payload.size());
     fill_.commit(size);
     accepted_total_ += size;
@@ -251,6 +251,13 @@ class outbox {
     if (!has_held_.load(std::memory_order_relaxed)) return;
     std::unique_lock lock(mutex_);
     flush_and_settle(lock);
+  }
+
+  /// The same, but not of what a Cork holds.
+  void flush_replies() {
+    if (!has_held_.load(std::memory_order_relaxed)) return;
+    std::unique_lock lock(mutex_);
+    if (corks_ == 0) flush_and_settle(lock);
   }
 
   /// The time of outbox_host::await_turn is over. Returns whether it is to be awaited once more.

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <system_error>
 
@@ -21,12 +22,9 @@ struct pkg_header {
 /// Makes the header of a package: the length of the payload in `header_size` bytes, most significant first. The
 /// length must have been checked against the format.
 inline pkg_header make_pkg_header(const pkg_format& format, std::size_t payload_size) noexcept {
-  pkg_header header;
-  header.size = format.header_size;
-  for (std::size_t i = 0; i < format.header_size; ++i) {
-    header.bytes[i] = static_cast<unsigned char>(payload_size >> (8 * (format.header_size - 1 - i)));
-  }
-  return header;
+  const auto aligned = static_cast<std::uint32_t>(payload_size << (8 * (4 - format.header_size)));
+  const auto byte = [aligned](int place) { return static_cast<unsigned char>(aligned >> (24 - 8 * place)); };
+  return {{byte(0), byte(1), byte(2), byte(3)}, format.header_size};
 }
 
 /// Says whether a payload may be sent in this format; on an error `why` has the numbers.

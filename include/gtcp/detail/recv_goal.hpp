@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -21,10 +22,10 @@ struct recv_verdict {
   enum class kind { need_more, take, fail };
 
   kind what = kind::need_more;
-  std::size_t skip = 0;     ///< take: bytes to drop before the result
-  std::size_t size = 0;     ///< take: bytes of the result; need_more: how many bytes must be buffered in all
-  std::size_t drop = 0;     ///< take: bytes to drop after the result
-  std::error_code error{};  ///< fail
+  std::size_t skip = 0;                    ///< take: bytes to drop before the result
+  std::size_t size = 0;                    ///< take: bytes of the result; need_more: how many must be buffered in all
+  std::size_t drop = 0;                    ///< take: bytes to drop after the result
+  std::optional<std::error_code> error{};  ///< fail; to make one for each package costs more than judging it
 
   static recv_verdict need(std::size_t total) { return {kind::need_more, 0, total, 0, {}}; }
   static recv_verdict take(std::size_t skip, std::size_t size, std::size_t drop = 0) {

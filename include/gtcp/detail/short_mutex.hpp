@@ -34,7 +34,7 @@ class short_mutex {
   void unlock() noexcept { taken_.store(false, std::memory_order_release); }
 
  private:
-  void lock_slowly() noexcept {
+  [[gnu::noinline]] void lock_slowly() noexcept {
     constexpr int looks = 16;
     constexpr auto pause = std::chrono::microseconds(20);  // the holder was interrupted, or others hold it in turns
     for (;;) {
