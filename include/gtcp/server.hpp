@@ -94,8 +94,9 @@ class Server {
     report("Listen", state()->listen(true, why), why, on_error);
   }
 
-  /// Listens and serves, in the calling thread, until Close; returns when every handler has ended. Returns at once if
-  /// the server was closed before; only Listen opens it again.
+  /// Listens and serves until Close; returns when every handler has ended. Returns at once if the server was closed
+  /// before; only Listen opens it again. The calling thread accepts connections, unless the handlers run on the io
+  /// threads of Runtime::Default(): those accept them, too.
   ///
   /// Errors: those of Listen; asio::error::already_started when it runs; Errc::WouldDeadlock on an io thread and in its
   /// own handlers.
@@ -110,7 +111,7 @@ class Server {
       error = Errc::WouldDeadlock;
     else
       error = server->begin_run(listener, true, why);
-    if (listener != nullptr) detail::run_in_thread(*server, *listener);
+    if (listener != nullptr) detail::run(server, listener);
     report("Run", error, why, on_error);
   }
 
@@ -128,7 +129,7 @@ class Server {
       try {
         std::thread([server, listener] {
           detail::block_signals();
-          detail::run_in_thread(*server, *listener);
+          detail::run(server, listener);
         }).detach();
       } catch (const std::system_error& failure) {
         error = failure.code();
@@ -152,9 +153,9 @@ class Server {
   [[nodiscard]] asio::awaitable<void> AsyncRun(OnError on_error = {}) const { return await_run(state(), on_error); }
   template <detail::completion_token Token>
   auto AsyncRun(Token&& token) const {
-    asio::any_io_executor executor = state()->option()->Conn.Executor;
-    if (!executor) executor = Runtime::Default().get_executor();
-    return detail::async_run(state(), std::move(executor), nullptr, std::forward<Token>(token));
+    asio::any_io_executor handlers_on = state()->option()->Conn.Executor;
+    asio::any_io_executor executor = handlers_on ? handlers_on : Runtime::Default().get_executor();
+    return detail::async_run(state(), std::move(executor), std::move(handlers_on), nullptr, std::forward<Token>(token));
   }
 
   /// Stops listening, and closes all connections as Conn::Close does, but for those that were Detach()ed. Returns at
@@ -327,7 +328,8 @@ class Server {
     if (!executor) executor = co_await asio::this_coro::executor;
     std::error_code error;
     std::string why;
-    auto running = detail::async_run(server, executor, &why, asio::redirect_error(asio::use_awaitable, error));
+    auto running =
+        detail::async_run(server, executor, executor, &why, asio::redirect_error(asio::use_awaitable, error));
     co_await std::move(running);
     report("AsyncRun", error, why, on_error);
   }

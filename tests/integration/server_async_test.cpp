@@ -22,7 +22,9 @@
 #include <atomic>
 #include <exception>
 #include <future>
+#include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -144,6 +146,28 @@ TEST(AsyncRun, EndsWithItsContext) {
   EXPECT_TRUE(refuses_connections(address));
   EXPECT_TRUE(has_ended(client));
   server.reset();
+}
+
+TEST(AsyncRun, SpreadsConnectionsOverTheIoThreads) {
+  gtcp::Runtime::Default().SetThreads(2);
+  std::mutex mutex;
+  std::set<std::thread::id> threads;
+  const Server server(any_port, [&](Conn conn) -> asio::awaitable<void> {
+    {
+      const std::lock_guard lock(mutex);
+      threads.insert(std::this_thread::get_id());
+    }
+    co_await async_echo(conn);
+  });
+  server.Listen();
+  std::promise<std::error_code> ended;
+  server.AsyncRun([&](std::error_code error) { ended.set_value(error); });
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(answers(NewConn(server.GetListenedAddress())));
+  EXPECT_TRUE(server.CloseAndWait(ceiling));
+  auto future = ended.get_future();
+  ASSERT_TRUE(comes(future));
+  EXPECT_FALSE(future.get());
+  EXPECT_EQ(threads.size(), 2u);
 }
 
 TEST(AsyncRun, ServesOnAPoolOfThreads) {

@@ -19,6 +19,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -27,6 +28,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -221,6 +223,26 @@ TEST(Server, RefusesToWaitForItselfInAHandler) {
   ASSERT_TRUE(comes(future));
   EXPECT_EQ(future.get(), std::pair(make_error_code(Errc::WouldDeadlock), make_error_code(Errc::WouldDeadlock)));
   EXPECT_TRUE(server.ends());
+}
+
+// A connection that has to be handed over to another thread costs a wake-up.
+TEST(Server, AcceptsOnAnIoThreadWhatIsServedOnOne) {
+  for (const serving which : all_kinds) {
+    std::promise<bool> accepted_on_io_thread;
+    ServerOption option;
+    option.Log = [&](gtcp::LogLevel, std::string_view message, std::uint64_t) {
+      if (message.starts_with("connection from")) accepted_on_io_thread.set_value(gtcp::detail::on_runtime_thread());
+    };
+    const Server server(any_port, nullptr, option);
+    if (which == serving::thread) server.SetHandler(echo);
+    if (which == serving::coroutine) server.SetHandler(async_echo);
+    if (which == serving::pkg_handler)
+      server.SetPkgHandler([](Conn& conn, std::string_view pkg) { conn.SendPkg(pkg); });
+    server.Start();
+    EXPECT_TRUE(answers(NewConn(server.GetListenedAddress())));
+    EXPECT_EQ(accepted_on_io_thread.get_future().get(), which != serving::thread) << name_of(which);
+    EXPECT_TRUE(server.CloseAndWait(ceiling));
+  }
 }
 
 #if defined(__linux__)

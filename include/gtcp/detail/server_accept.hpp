@@ -12,6 +12,7 @@
 #include <gtcp/detail/server_listener.hpp>
 #include <gtcp/detail/server_state.hpp>
 #include <gtcp/detail/watch.hpp>
+#include <gtcp/runtime.hpp>
 
 #include <asio/any_io_executor.hpp>
 #include <asio/associated_cancellation_slot.hpp>
@@ -31,6 +32,7 @@
 #include <chrono>
 #include <cstdint>
 #include <exception>
+#include <future>
 #include <memory>
 #include <new>
 #include <optional>
@@ -101,8 +103,17 @@ inline void accept_in_thread(server_state& server, server_listener& listener) {
   }
 }
 
-/// Accepts and serves in the calling thread until the listener is closed and every handler has ended. Follows
-/// begin_run().
+/// While it exists the calling thread serves.
+struct end_accepting_at_exit {
+  server_state& server;
+  const server_state* outer = std::exchange(server_of_this_thread(), &server);
+  ~end_accepting_at_exit() {
+    server_of_this_thread() = outer;
+    server.end_accepting();
+  }
+};
+
+/// Accepts and serves in the calling thread until the listener is closed and every handler has ended.
 inline void run_in_thread(server_state& server, server_listener& listener) {
   struct end_run_at_exit {
     server_state& server;
@@ -110,14 +121,6 @@ inline void run_in_thread(server_state& server, server_listener& listener) {
   };
   const end_run_at_exit run{server};
   {
-    struct end_accepting_at_exit {
-      server_state& server;
-      const server_state* outer = std::exchange(server_of_this_thread(), &server);
-      ~end_accepting_at_exit() {
-        server_of_this_thread() = outer;
-        server.end_accepting();
-      }
-    };
     const end_accepting_at_exit accepting{server};
     accept_in_thread(server, listener);
   }
@@ -128,11 +131,12 @@ inline void run_in_thread(server_state& server, server_listener& listener) {
 class async_accept final : public listener_watcher, public server_runner, public freed_descriptors::waiter {
  public:
   async_accept(std::shared_ptr<server_state> server, std::shared_ptr<server_listener> listener,
-               asio::any_io_executor strand)
+               asio::any_io_executor strand, std::shared_ptr<std::atomic<bool>> has_run)
       : server_(std::move(server)),
         listener_(std::move(listener)),
         strand_(std::move(strand)),
-        event_(std::make_shared<asio::steady_timer>(strand_)) {
+        event_(std::make_shared<asio::steady_timer>(strand_)),
+        has_run_(std::move(has_run)) {
     server_->set_runner(this);
     listener_->set_watcher(this);
   }
@@ -142,9 +146,13 @@ class async_accept final : public listener_watcher, public server_runner, public
     listener_->set_watcher(nullptr);
     watch_.release();
     server_->set_runner(nullptr);
+    if (!*has_run_) return;
     server_->close();
     server_->end_run();
   }
+
+  /// From now on the run is its.
+  void take_run() noexcept { *has_run_ = true; }
 
   async_accept(const async_accept&) = delete;
   async_accept& operator=(const async_accept&) = delete;
@@ -205,6 +213,7 @@ class async_accept final : public listener_watcher, public server_runner, public
   std::shared_ptr<asio::steady_timer> event_;
   std::shared_ptr<bool> armed_ = std::make_shared<bool>(false);
   watch watch_;
+  const std::shared_ptr<std::atomic<bool>> has_run_;
 };
 
 /// Accepts and serves until the listener is closed and every handler has ended. Runs on the loop's strand; coroutine
@@ -216,6 +225,7 @@ inline asio::awaitable<void> accept_on_strand(std::shared_ptr<server_state> serv
   constexpr auto without_watch = std::chrono::milliseconds(10);
   constexpr auto without_wake = std::chrono::seconds(1);
   const std::shared_ptr<async_accept> loop = std::move(accepting);
+  loop->take_run();
   const auto pause_without_memory = [] { std::this_thread::sleep_for(std::chrono::milliseconds(1)); };
   accept_pacer pacer;
   int taken = 0;
@@ -268,11 +278,50 @@ inline asio::awaitable<void> accept_on_strand(std::shared_ptr<server_state> serv
   }
 }
 
-/// Listens and serves on `executor`. Completes with void(std::error_code); `why`, if any, gets what was wrong.
+/// Begins to accept on the strand; `ended(std::exception_ptr)` follows there. Throws when there is no memory; the run
+/// is the caller's then.
+template <class Ended>
+void start_accepting(const std::shared_ptr<server_state>& server, const std::shared_ptr<server_listener>& listener,
+                     const asio::any_io_executor& strand, const asio::any_io_executor& executor, Ended ended) {
+  const auto has_run = std::make_shared<std::atomic<bool>>(false);
+  auto loop = std::make_shared<async_accept>(server, listener, strand, has_run);
+  asio::co_spawn(strand, accept_on_strand(server, listener, std::move(loop), executor), std::move(ended));
+  *has_run = true;
+}
+
+/// Accepts on an io thread of the default Runtime, on which the handlers run, too: so no thread is woken for each
+/// connection. The calling thread waits until the listener is closed and every handler has ended. False: there is no
+/// memory for it, or no io thread, and nothing has happened.
+inline bool run_on_runtime(const std::shared_ptr<server_state>& server,
+                           const std::shared_ptr<server_listener>& listener) {
+  std::future<void> end;
+  try {
+    std::promise<void> over;
+    end = over.get_future();
+    start_accepting(server, listener, serial_executor(Runtime::Default().get_executor()), {},
+                    [over = std::move(over)](std::exception_ptr) mutable { over.set_value(); });
+  } catch (const std::exception&) {
+    return false;
+  }
+  const end_accepting_at_exit accepting{*server};
+  end.wait();
+  return true;
+}
+
+/// Serves until the listener is closed and every handler has ended. Follows begin_run().
+inline void run(const std::shared_ptr<server_state>& server, const std::shared_ptr<server_listener>& listener) {
+  if (server->serves_on_runtime() && run_on_runtime(server, listener)) return;
+  run_in_thread(*server, *listener);
+}
+
+/// Listens on `executor` and serves on `handlers_on` (empty: on the default Runtime). Completes with
+/// void(std::error_code); `why`, if any, gets what was wrong.
 template <class Token>
-auto async_run(std::shared_ptr<server_state> server, asio::any_io_executor executor, std::string* why, Token&& token) {
+auto async_run(std::shared_ptr<server_state> server, asio::any_io_executor executor, asio::any_io_executor handlers_on,
+               std::string* why, Token&& token) {
   return asio::async_initiate<Token, void(std::error_code)>(
-      [](auto handler, std::shared_ptr<server_state> state, asio::any_io_executor io, std::string* text) {
+      [](auto handler, std::shared_ptr<server_state> state, asio::any_io_executor io, asio::any_io_executor serves_on,
+         std::string* text) {
         const auto begin = [&] {
           const asio::any_io_executor strand = serial_executor(inner_executor(io));
           const auto cancelled = std::make_shared<std::atomic<bool>>(false);
@@ -292,30 +341,24 @@ auto async_run(std::shared_ptr<server_state> server, asio::any_io_executor execu
             std::string ignored;
             error = state->begin_run(listener, false, text != nullptr ? *text : ignored);
             if (listener == nullptr) return std::move(*pending).complete(false, error);
-            // Ends the run when it is destroyed.
-            std::shared_ptr<async_accept> loop;
-            try {
-              loop = std::make_shared<async_accept>(state, listener, strand);
-            } catch (...) {
+            start_accepting(state, listener, strand, serves_on, [pending, cancelled](std::exception_ptr failure) {
+              std::error_code result;
+              if (failure) result = no_memory_error();
+              if (*cancelled) result = asio::error::operation_aborted;
+              std::move(*pending).complete(false, result);
+            });
+          } catch (const std::exception&) {
+            if (listener != nullptr) {
               state->close();
               state->end_run();
-              throw;
             }
-            asio::co_spawn(strand, accept_on_strand(state, listener, std::move(loop), io),
-                           [pending, cancelled](std::exception_ptr failure) {
-                             std::error_code result;
-                             if (failure) result = no_memory_error();
-                             if (*cancelled) result = asio::error::operation_aborted;
-                             std::move(*pending).complete(false, result);
-                           });
-          } catch (const std::exception&) {
             std::move(*pending).complete(false, no_memory_error());
           }
         };
         begin_or_refuse(
             handler, [&io] { return io; }, std::error_code(), begin);
       },
-      token, std::move(server), std::move(executor), why);
+      token, std::move(server), std::move(executor), std::move(handlers_on), why);
 }
 
 }  // namespace gtcp::detail

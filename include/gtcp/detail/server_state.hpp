@@ -202,6 +202,12 @@ class server_state : public std::enable_shared_from_this<server_state> {
   /// Where a blocking call would wait for itself.
   bool would_deadlock() const noexcept { return on_runtime_thread() || server_of_this_thread() == this; }
 
+  /// Whether the handlers run on the io threads of the default Runtime, and not in threads of their own.
+  bool serves_on_runtime() const {
+    const std::lock_guard lock(mutex_);
+    return !option_->Conn.Executor && (handler_ ? handler_.is_coroutine() : pkg_handlers_ != nullptr);
+  }
+
   /// Waits until every handler has ended.
   void wait_sessions() {
     std::unique_lock lock(mutex_);
