@@ -559,6 +559,9 @@ class outbox {
   /// instead of little after little here. False: somebody waits for it, or it is enough for a write.
   bool hold_burst();
 
+  /// A buffer that doubles would copy all of the burst once more.
+  void make_room_for_burst() noexcept;
+
   /// Writes once what is at the front. Returns whether another round makes sense now.
   bool flush_round(std::unique_lock<short_mutex>& lock);
 
