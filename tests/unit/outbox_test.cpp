@@ -1078,6 +1078,21 @@ TEST_F(Outbox, ATurnOfATaskIsOverWhenItSentNothingInIt) {
   EXPECT_FALSE(out.on_turn(gathering::by_task)) << "it has sent everything itself";
 }
 
+TEST_F(Outbox, NeitherATurnNorAReaderWithMoreInputLetsGoOfWhatACorkHolds) {
+  outbox& out = make();
+  sender one("one");
+  out.cork();
+  one.go(out, true, gathering::by_thread);
+  EXPECT_FALSE(out.on_turn(gathering::by_thread));
+  out.flush_replies();
+  EXPECT_EQ(sink.writes(), 0u);
+  one.go(out, true, gathering::by_thread);
+  EXPECT_EQ(host.turns, 2) << "it is awaited anew";
+  out.uncork();
+  EXPECT_EQ(sink.written(), one.wire() + one.wire());
+  EXPECT_EQ(sink.writes(), 1u);
+}
+
 TEST_F(Outbox, WhatIsHeldBackLeavesBeforeWhatIsNot) {
   outbox& out = make();
   sender one("one");

@@ -268,7 +268,7 @@ class outbox {
     const bool is_task = how == gathering::by_task;
     const bool again = goes_on && (gathers_ || !is_task);
     if (!again) awaits_turn_ = false;
-    if (gathers_ && !(is_task && goes_on)) flush_and_settle(lock);
+    if (gathers_ && corks_ == 0 && !(is_task && goes_on)) flush_and_settle(lock);
     return again;
   }
 
