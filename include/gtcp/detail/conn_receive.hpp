@@ -8,6 +8,7 @@
 #include <gtcp/detail/conn_state.hpp>
 
 #include <cstring>
+#include <thread>
 
 namespace gtcp::detail {
 
@@ -160,7 +161,8 @@ inline conn_state::progress conn_state::try_handshake(std::error_code& error, wa
 }
 
 inline void conn_state::divide_replies() noexcept {
-  constexpr std::size_t parts = 4;
+  // A peer that shares the only processor would but interrupt.
+  static const std::size_t parts = std::thread::hardware_concurrency() == 1 ? 1 : 4;
   constexpr std::size_t smallest = 2048;  // of less each write costs more than the peer gains
   reply_part_ = std::max(input_.size() / parts, smallest);
   reply_at_ = input_.size() - std::min(input_.size(), reply_part_);
