@@ -144,9 +144,9 @@ class Server {
     report("Start", error, why, on_error);
   }
 
-  /// Listens and serves without a thread of its own, on the executor of ServerOption::Conn, or of Runtime::Default();
-  /// awaited, on the coroutine's executor. Coroutine handlers run there too. Completes as Run returns. Completion:
-  /// void(std::error_code).
+  /// Listens and serves without a thread of its own, on the executor of ServerOption::Conn, or on the io threads of
+  /// Runtime::Default(); awaited, on the coroutine's executor. Coroutine handlers run there too. Completes as Run
+  /// returns. Completion: void(std::error_code).
   ///
   /// Cancellation: total and partial alike close the server; completes with asio::error::operation_aborted when every
   /// handler has ended.
