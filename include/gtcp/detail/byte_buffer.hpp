@@ -100,9 +100,11 @@ class byte_buffer {
   const char* data() const noexcept { return block_ + begin_; }
   std::string_view view() const noexcept { return {data(), size()}; }
 
+  bool has_room(std::size_t size) const noexcept { return capacity_ - end_ >= size; }
+
   /// Returns the free space at the end, at least `size` bytes; moves or copies what is held to make it.
   asio::mutable_buffer prepare(std::size_t size) {
-    if (capacity_ - end_ < size) make_room(size);
+    if (!has_room(size)) make_room(size);
     return {block_ + end_, capacity_ - end_};
   }
 

@@ -85,12 +85,8 @@ class outbox {
     const bool somebody_writes = held || writing_ || (is_drained() && !is_enough(size));
     const bool fits = pending() < limit_ && size <= limit_ - pending();
     if (!somebody_writes || !fits || stop_ || !queue_.empty() || claimed_ != nullptr) return false;
-    char* to = nullptr;
-    try {
-      to = static_cast<char*>(fill_.prepare(std::max(size, header.bytes.size())).data());
-    } catch (const std::bad_alloc&) {
-      return false;
-    }
+    if (!make_room(fill_, std::max(size, header.bytes.size()))) return false;
+    char* const to = static_cast<char*>(fill_.prepare(0).data());
     std::memcpy(to, header.bytes.data(), header.bytes.size());  // all of it; the payload goes over what is too much
     if (payload.size() != 0) std::memcpy(to + header.size, payload.data(), payload.size());
     fill_.commit(size);
@@ -443,11 +439,7 @@ class outbox {
   /// there is no memory, and nothing was copied.
   bool accept(send_record& record, byte_buffer& target) {
     const std::size_t left = record.size() - record.written_;
-    try {
-      target.prepare(left);
-    } catch (const std::bad_alloc&) {
-      return false;
-    }
+    if (!make_room(target, left)) return false;
     if (record.written_ < record.header.size) {
       target.append(record.header.bytes.data() + record.written_, record.header.size - record.written_);
       target.append(record.payload.data(), record.payload.size());
@@ -459,6 +451,10 @@ class outbox {
     if (&target == &fill_) accepted_total_ += left;
     return true;
   }
+
+  /// False: there is no memory.
+  bool make_room(byte_buffer& target, std::size_t size) noexcept { return target.has_room(size) || grow(target, size); }
+  bool grow(byte_buffer& target, std::size_t size) noexcept;
 
   void enqueue(outbox_list& list, outbox_waiter& waiter, thread_wait* self) {
     // Not before this lock: a timer that is over before its operation is queued would find nothing to stop.
@@ -560,7 +556,6 @@ class outbox {
   bool hold_burst();
 
   /// A buffer that doubles would copy all of the burst once more.
-  void make_room_for_burst() noexcept;
 
   /// Writes once what is at the front. Returns whether another round makes sense now.
   bool flush_round(std::unique_lock<short_mutex>& lock);

@@ -155,7 +155,6 @@ inline void outbox::go_on(bool together, gathering how, std::unique_lock<short_m
     if (how == gathering::none) return;
     gathers_ = true;
     in_burst_ = how == gathering::by_burst;
-    if (in_burst_) make_room_for_burst();
     if (how == gathering::by_dispatch || std::exchange(awaits_turn_, true)) return;
     turn_total_ = accepted_total_;
     lock.unlock();
@@ -178,19 +177,24 @@ inline bool outbox::hold_burst() {
   const bool somebody_waits = !drain_.empty() || !queue_.empty() || !flushes_.empty() || sink_holds_ || wants_drained_;
   if (somebody_waits || fill_.size() >= cork_limit) return false;
   gathers_ = in_burst_ = true;
-  make_room_for_burst();
   has_held_.store(true, std::memory_order_relaxed);
   wants_turn_ = !std::exchange(awaits_turn_, true);
   turn_total_ = accepted_total_;
   return true;
 }
 
-inline void outbox::make_room_for_burst() noexcept {
-  const std::size_t whole = std::min(cork_limit + borrow_from, limit_);  // with the package that ends it
-  try {
-    if (fill_.size() < whole) fill_.prepare(whole - fill_.size());
-  } catch (const std::bad_alloc&) {  // then it grows as it comes
+[[gnu::noinline]] inline bool outbox::grow(byte_buffer& target, std::size_t size) noexcept {
+  // A burst that is larger than its first block gets all that it may need: by doubling each byte would be copied twice.
+  const std::size_t whole = std::min(cork_limit + borrow_from, limit_);
+  const bool is_burst = in_burst_ && target.capacity() != 0 && target.size() < whole;
+  for (const std::size_t room : {is_burst ? std::max(size, whole - target.size()) : size, size}) {
+    try {
+      target.prepare(room);
+      return true;
+    } catch (const std::bad_alloc&) {
+    }
   }
+  return false;
 }
 
 inline bool outbox::flush_round(std::unique_lock<short_mutex>& lock) {
