@@ -7,6 +7,7 @@
 
 #include <gtcp/conn_option.hpp>
 #include <gtcp/detail/pkg_pump.hpp>
+#include <gtcp/detail/tcp_settings.hpp>
 #include <gtcp/pkg_operations.hpp>
 #include <gtcp/stats.hpp>
 #include <gtcp/timer.hpp>
@@ -343,8 +344,9 @@ class Conn : public PkgOperations {
         detail::check(ConnOption{.KeepAliveIdle = idle, .KeepAliveInterval = interval, .KeepAliveCount = count}, why);
     if (!error) {
       state_->keep_from_pool();
-      error = state_->with_descriptor(
-          [&](NativeHandle descriptor) { return detail::set_keep_alive_times(descriptor, idle, interval, count); });
+      error = state_->with_descriptor([&](NativeHandle descriptor) {
+        return detail::set(descriptor, detail::keep_alive_times(idle, interval, count));
+      });
     }
     on_error.Report(error, [&] { return "SetKeepAliveTimes: " + why; });
   }

@@ -98,7 +98,7 @@ inline Conn NewConnByNetConn(Conn::NativeHandle descriptor, std::string_view rec
   std::error_code error = detail::check(option, why);
   if (!error) error = detail::check_stream_socket(descriptor);
   if (!error) error = detail::prepare_socket(descriptor);
-  if (!error) error = detail::apply(option, descriptor, detail::is_unix_socket(descriptor));
+  if (!error) error = detail::apply(option, descriptor, detail::socket_address::of(descriptor).is_unix());
   if (error) throw std::system_error(error, "NewConnByNetConn" + (why.empty() ? why : ": " + why));
   auto state = std::make_shared<detail::conn_state>(descriptor, option);
   guard.release();

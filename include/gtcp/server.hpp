@@ -48,11 +48,12 @@ inline constexpr std::string_view FreePortAddress = ":0";
 ///     });
 ///     server.Run();
 ///
-/// The handler is anything that can be called with a Conn. `void(Conn)` gets a thread for each connection,
-/// `asio::awaitable<void>(Conn)` is a coroutine for each connection, on one of the io threads or on the executor of
-/// ServerOption::Conn. It is called for several connections at once. When it has returned or thrown the server closes
-/// its Conn, unless that was Detach()ed. What it throws goes to the error callback, but for the end of its own
-/// connection: asio::error::eof, a reset, Errc::Closed. SetPkgHandler is the third kind: called for each package.
+/// The handler is anything that can be called with a Conn. `void(Conn)` gets a thread for each connection (which may
+/// have served another one before: what is thread_local is what that has left), `asio::awaitable<void>(Conn)` is a
+/// coroutine for each connection, on one of the io threads or on the executor of ServerOption::Conn. It is called for
+/// several connections at once. When it has returned or thrown the server closes its Conn, unless that was Detach()ed.
+/// What it throws goes to the error callback, but for the end of its own connection: asio::error::eof, a reset,
+/// Errc::Closed. SetPkgHandler is the third kind: called for each package.
 ///
 /// A Server is a handle: copies name the same server.
 ///

@@ -80,7 +80,7 @@ class full_listener {
       // Asio's connect waits, whatever the mode of the socket.
       const tcp::endpoint endpoint = acceptor_.local_endpoint();
       EXPECT_FALSE(gtcp::detail::prepare_socket(socket.native_handle()));
-      static_cast<void>(gtcp::detail::connect_socket(socket.native_handle(), endpoint.data(), endpoint.size()));
+      static_cast<void>(gtcp::detail::connect_socket(socket.native_handle(), {endpoint.data(), endpoint.size()}));
       // On loopback the answer, if there is one, has come at once.
       gtcp::detail::waker none;
       gtcp::detail::wait_descriptor(socket.native_handle(), gtcp::detail::wait_direction::write, none,

@@ -1220,7 +1220,7 @@ class PoolConnRenewsForEver : public PoolTest {
       fill_.back().non_blocking(true);
       // Not Asio's connect, which waits.
       const tcp::endpoint to = full_.Endpoint();
-      static_cast<void>(gtcp::detail::connect_socket(fill_.back().native_handle(), to.data(), to.size()));
+      static_cast<void>(gtcp::detail::connect_socket(fill_.back().native_handle(), {to.data(), to.size()}));
     }
     old.reset();
     WaitForInput(conn_);

@@ -545,6 +545,45 @@ TEST(Server, GivesItsConnectionsTheOptions) {
   EXPECT_EQ(NewConn(server.GetListenedAddress()).RecvPkg({.HeaderSize = 4}), "off 0");
 }
 
+#if defined(__linux__)
+gtcp::detail::tcp_settings tcp_settings_of(gtcp::detail::native_socket descriptor) {
+  gtcp::detail::tcp_settings settings{};
+  for (std::size_t i = 0; i < settings.size(); ++i)
+    EXPECT_FALSE(gtcp::detail::get_option(descriptor, gtcp::detail::tcp_options[i], settings[i]));
+  return settings;
+}
+
+// The first ones come from the listener, and stay there.
+TEST(Server, GivesConnectionsTheOptionsOfTheirTime) {
+  using gtcp::detail::tcp_settings;
+  std::promise<tcp_settings> seen;
+  const Server server(any_port, [&](const Conn& conn) { seen.set_value(tcp_settings_of(conn.GetNativeHandle())); });
+  const auto next = [&] {
+    seen = std::promise<tcp_settings>();
+    const Conn conn = NewConn(server.GetListenedAddress());
+    return seen.get_future().get();
+  };
+  std::error_code error;
+  const gtcp::detail::descriptor_guard untouched(gtcp::detail::open_socket(AF_INET, error));
+  ASSERT_FALSE(error);
+  const tcp_settings system = tcp_settings_of(untouched.get());
+  server.Start();
+  const tcp_settings standard{1, 1, 15, 15, 9};
+  EXPECT_EQ(next(), standard);
+  server.SetOption({.Conn = {.KeepAliveIdle = std::chrono::seconds(70),
+                             .KeepAliveInterval = std::chrono::seconds(0),
+                             .KeepAliveCount = 9}});
+  EXPECT_EQ(next(), (tcp_settings{1, 1, 70, system[3], 9}));
+  server.SetOption({.Conn = {.NoDelay = false}});
+  EXPECT_EQ(next(), (tcp_settings{0, 1, 15, 15, 9}));
+  server.SetOption({.Conn = {.KeepAlive = false}});
+  EXPECT_EQ(next(), (tcp_settings{1, 0, system[2], system[3], system[4]}));
+  server.SetOption({});
+  EXPECT_EQ(next(), standard);
+  EXPECT_TRUE(server.CloseAndWait(ceiling));
+}
+#endif
+
 // ---- Names
 
 /// A name that no test has used, for tests that are repeated.

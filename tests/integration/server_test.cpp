@@ -305,10 +305,14 @@ std::vector<int> open_descriptors() {
   return open;
 }
 
-TEST_P(ServerOfEachKind, LeavesNoDescriptorBehind) {
-  // Each io thread begins with the first connection that needs it, and its descriptors stay.
+/// Each begins with the first connection that needs it, and its descriptors stay.
+void begin_io_threads() {
   for (unsigned i = 0; i < std::max(1u, std::thread::hardware_concurrency()); ++i)
     gtcp::Runtime::Default().get_executor();
+}
+
+TEST_P(ServerOfEachKind, LeavesNoDescriptorBehind) {
+  begin_io_threads();
   {
     running_server warm_up(GetParam(), echo, async_echo);
     for (int i = 0; i < 4; ++i) EXPECT_TRUE(answers(warm_up.connect()));
@@ -345,6 +349,31 @@ TEST_P(ServerOfEachKind, GivesNoDescriptorToOtherPrograms) {
       EXPECT_NE(flags & FD_CLOEXEC, 0) << descriptor << " " << name;
     }
   }
+}
+
+TEST(ServerHandler, RunsInAThreadThatServedBefore) {
+  begin_io_threads();
+  const auto threads = [] { return std::ranges::distance(std::filesystem::directory_iterator("/proc/self/task")); };
+  std::ptrdiff_t before = 0;
+  // Those of earlier tests end in the background.
+  ASSERT_TRUE(poll_until([&] {
+    const auto now = threads();
+    return std::exchange(before, now) == now;
+  }));
+  std::atomic<bool> again{false};
+  {
+    running_server server(kind::thread,
+                          [&](const Conn& conn) {
+                            thread_local int served = 0;
+                            if (++served > 1) again = true;
+                            conn.SendPkg("served");
+                          },
+                          {});
+    // A thread that is done may not wait yet when the next connection comes.
+    EXPECT_TRUE(poll_until([&] { return server.connect().RecvPkgWithTimeout(ceiling) == "served" && again; }));
+  }
+  // None is left behind, with its stack and its descriptor.
+  EXPECT_TRUE(poll_until([&] { return threads() <= before; }));
 }
 
 TEST(ServerHandler, MayEndItsThread) {

@@ -135,7 +135,7 @@ inline gtcp::Conn make_tls_conn(raw_peer::socket&& socket, bool is_server, const
   const gtcp::detail::native_socket descriptor = socket.release();
   gtcp::detail::descriptor_guard guard(descriptor);
   if (gtcp::detail::prepare_socket(descriptor)) throw std::runtime_error("make_tls_conn: socket");
-  if (gtcp::detail::apply(option, descriptor, gtcp::detail::is_unix_socket(descriptor)))
+  if (gtcp::detail::apply(option, descriptor, gtcp::detail::socket_address::of(descriptor).is_unix()))
     throw std::runtime_error("make_tls_conn: options");
   auto layer = std::make_unique<gtcp::detail::tls_transport>(descriptor, context, settings);
   return gtcp::detail::make_conn(guard.release(), option, std::move(layer));

@@ -83,17 +83,23 @@ inline std::string to_text(const asio::ip::tcp::endpoint& endpoint) {
   return (address.is_v6() ? "[" + host + "]:" : host + ":") + std::to_string(endpoint.port());
 }
 
-/// Returns the address of a socket, or of its peer, as text: "host:port", or the path of a unix socket; empty if none.
-inline std::string socket_address_text(native_socket descriptor, bool of_peer) {
-  socket_address_storage storage;
-  const std::size_t size = socket_address(descriptor, of_peer, storage);
-  if (size == 0) return {};
-  if (storage.is_unix()) return storage.unix_path(size);
+inline socket_address to_socket_address(const asio::ip::tcp::endpoint& endpoint) noexcept {
+  return {endpoint.data(), endpoint.size()};
+}
+
+/// Returns an endpoint without a port, 0.0.0.0:0, for an address of another kind.
+inline asio::ip::tcp::endpoint to_endpoint(const socket_address& address) noexcept {
   asio::ip::tcp::endpoint endpoint;
-  if (size > endpoint.capacity()) return {};
-  std::memcpy(endpoint.data(), storage.data(), size);
-  endpoint.resize(size);
-  return to_text(endpoint);
+  if (address.empty() || address.is_unix() || address.size() > endpoint.capacity()) return endpoint;
+  std::memcpy(endpoint.data(), address.data(), address.size());
+  endpoint.resize(address.size());
+  return endpoint;
+}
+
+/// The same of what the system has written: "host:port", or the path of a unix socket; empty if there is none.
+inline std::string to_text(const socket_address& address) {
+  if (address.empty()) return {};
+  return address.is_unix() ? address.unix_path() : to_text(to_endpoint(address));
 }
 
 }  // namespace gtcp::detail

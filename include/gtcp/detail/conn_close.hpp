@@ -82,7 +82,7 @@ inline std::vector<TimerEntry> conn_state::mark_closed(bool hard, std::error_cod
   closing_begins_ = true;
   hard_ = hard;
   if (!close_reason_) close_reason_ = reason;
-  try_twice([this] { local_address_ = socket_address_text(descriptor_, false); });
+  try_twice([this] { local_address_ = to_text(socket_address::of(descriptor_)); });
   linger_end_ = deadline_after(linger_);
   return std::move(timers_);
 }

@@ -75,8 +75,10 @@ class close_waiter {
 
 class conn_state final : public std::enable_shared_from_this<conn_state>, private outbox_host, private ledger_entry {
  public:
-  /// Takes the descriptor over, which is fit for a connection (prepare_socket). The option was checked.
-  conn_state(native_socket descriptor, const ConnOption& option, std::unique_ptr<transport> layer = nullptr)
+  /// Takes the descriptor over, which is fit for a connection (prepare_socket). The option was checked. `peer`: where
+  /// it comes from, if that is known.
+  conn_state(native_socket descriptor, const ConnOption& option, std::unique_ptr<transport> layer = nullptr,
+             const socket_address& peer = {})
       : descriptor_(descriptor),
         transport_(layer != nullptr ? std::move(layer) : std::make_unique<plain_transport>(descriptor)),
         outbox_(*transport_, descriptor, *this, option.OutboxLimit, option.WhenFull),
@@ -89,8 +91,8 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     check(option.Pkg, format_, ignored);
     max_short_ = std::min(format_.max_data_size, outbox::borrow_from - 1);
     is_simple_ = format_.retry.Count == 0;
-    remote_address_ = socket_address_text(descriptor, true);
-    if (remote_address_.empty()) remote_address_ = socket_address_text(descriptor, false);  // an unnamed unix peer
+    remote_address_ = to_text(peer.empty() ? socket_address::of_peer(descriptor) : peer);
+    if (remote_address_.empty()) remote_address_ = to_text(socket_address::of(descriptor));  // an unnamed unix peer
   }
 
   ~conn_state() {
@@ -173,7 +175,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   std::string local_address() const {
     const std::lock_guard lock(mutex_);
-    return descriptor_ == invalid_native_socket ? local_address_ : socket_address_text(descriptor_, false);
+    return descriptor_ == invalid_native_socket ? local_address_ : to_text(socket_address::of(descriptor_));
   }
 
   /// Why the connection ended: the first fatal error of the stream, or Errc::Closed; no error while it is open.

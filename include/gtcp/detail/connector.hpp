@@ -28,9 +28,10 @@
 
 namespace gtcp::detail {
 
-inline Conn make_conn(native_socket descriptor, const ConnOption& option, std::unique_ptr<transport> layer = nullptr) {
+inline Conn make_conn(native_socket descriptor, const ConnOption& option, std::unique_ptr<transport> layer = nullptr,
+                      const socket_address& peer = {}) {
   descriptor_guard guard(descriptor);
-  auto state = std::make_shared<conn_state>(descriptor, option, std::move(layer));
+  auto state = std::make_shared<conn_state>(descriptor, option, std::move(layer), peer);
   guard.release();
   return conn_access::make(std::move(state));
 }

@@ -9,6 +9,7 @@
 #include <gtcp/detail/address.hpp>
 #include <gtcp/detail/conn_state.hpp>
 #include <gtcp/detail/guarded_wait.hpp>
+#include <gtcp/detail/tcp_settings.hpp>
 #include <gtcp/detail/time_limit.hpp>
 #include <gtcp/runtime.hpp>
 
@@ -33,20 +34,6 @@
 
 namespace gtcp::detail {
 
-struct dial_target {
-  socket_address_storage storage;
-  std::size_t size = 0;
-
-  int family() const noexcept { return storage.data()->sa_family; }
-
-  static dial_target from(const asio::ip::tcp::endpoint& endpoint) {
-    dial_target target;
-    std::memcpy(target.storage.data(), endpoint.data(), endpoint.size());
-    target.size = endpoint.size();
-    return target;
-  }
-};
-
 /// Owns a descriptor until it is handed on.
 class descriptor_guard {
  public:
@@ -62,25 +49,6 @@ class descriptor_guard {
  private:
   native_socket descriptor_;
 };
-
-/// Sets what a ConnOption says of the socket. Unix sockets have no TCP options.
-inline std::error_code apply(const ConnOption& option, native_socket descriptor, bool is_unix) {
-  if (option.RecvBufferSize != 0) {
-    if (const auto ec = set_option(descriptor, socket_option::recv_buffer, static_cast<int>(option.RecvBufferSize)))
-      return ec;
-  }
-  if (option.SendBufferSize != 0) {
-    if (const auto ec = set_option(descriptor, socket_option::send_buffer, static_cast<int>(option.SendBufferSize)))
-      return ec;
-  }
-  if (is_unix) return {};
-  if (option.NoDelay) {
-    if (const auto ec = set_option(descriptor, socket_option::no_delay, 1)) return ec;
-  }
-  if (!option.KeepAlive) return {};
-  if (const auto ec = set_option(descriptor, socket_option::keep_alive, 1)) return ec;
-  return set_keep_alive_times(descriptor, option.KeepAliveIdle, option.KeepAliveInterval, option.KeepAliveCount);
-}
 
 class dialer {
  public:
@@ -104,18 +72,16 @@ class dialer {
         why_ = "address \"" + option_.LocalAddress + "\": a local address needs an IP address and a port";
         return Errc::InvalidAddress;
       }
-      local_ = dial_target::from({host, local.port});
+      local_ = to_socket_address({host, local.port});
     }
     deadline_ = timeout_.count() == 0 ? no_deadline : deadline_after(timeout_);
     if (address_.is_unix) {
-      dial_target target;
-      target.size = target.storage.set_unix_path(address_.path);
-      targets_.push_back(target);
+      targets_.push_back(socket_address::of_unix(address_.path));
     } else {
       std::error_code no_number;
       const auto host = asio::ip::make_address(address_.host, no_number);
       if (!no_number)
-        targets_.push_back(dial_target::from({host, address_.port}));
+        targets_.push_back(to_socket_address({host, address_.port}));
       else if (address_.host.empty())
         this_machine();
     }
@@ -128,7 +94,7 @@ class dialer {
   clock::time_point deadline() const noexcept { return deadline_; }
 
   void add(const asio::ip::tcp::resolver::results_type& results) {
-    for (const auto& result : results) targets_.push_back(dial_target::from(result.endpoint()));
+    for (const auto& result : results) targets_.push_back(to_socket_address(result.endpoint()));
   }
 
   bool more() const noexcept { return next_ < targets_.size(); }
@@ -136,15 +102,15 @@ class dialer {
   /// Opens a socket and begins to connect to the next address. would_block: wait for write at `descriptor` until
   /// try_deadline().
   std::error_code try_next(native_socket& descriptor) {
-    const dial_target& target = targets_[next_++];
+    const socket_address& target = targets_[next_++];
     std::error_code error;
     descriptor = open_socket(target.family(), error);
     if (error) return error;
-    if (const auto ec = apply(option_, descriptor, target.storage.is_unix())) return ec;
+    if (const auto ec = apply(option_, descriptor, target.is_unix())) return ec;
     if (local_ && local_->family() == target.family()) {
-      if (const auto ec = bind_socket(descriptor, local_->storage.data(), local_->size)) return ec;
+      if (const auto ec = bind_socket(descriptor, *local_)) return ec;
     }
-    return connect_socket(descriptor, target.storage.data(), target.size);
+    return connect_socket(descriptor, target);
   }
 
   /// When to give the address up that was begun last: its share of what is left.
@@ -162,8 +128,8 @@ class dialer {
  private:
   /// An empty host is this machine, by either family.
   void this_machine() {
-    targets_.push_back(dial_target::from({asio::ip::address_v4::loopback(), address_.port}));
-    targets_.push_back(dial_target::from({asio::ip::address_v6::loopback(), address_.port}));
+    targets_.push_back(to_socket_address({asio::ip::address_v4::loopback(), address_.port}));
+    targets_.push_back(to_socket_address({asio::ip::address_v6::loopback(), address_.port}));
   }
 
   std::string text_;
@@ -171,20 +137,17 @@ class dialer {
   std::chrono::nanoseconds timeout_;
   std::string why_;
   address address_;
-  std::optional<dial_target> local_;
+  std::optional<socket_address> local_;
   clock::time_point deadline_ = no_deadline;
-  std::vector<dial_target> targets_;
+  std::vector<socket_address> targets_;
   std::size_t next_ = 0;
 };
 
 /// Whether a connected socket is its own peer: the system may choose the very port for it that it connects to, if
 /// nobody listens there.
 inline bool is_own_peer(native_socket descriptor) noexcept {
-  socket_address_storage own;
-  socket_address_storage peer;
-  const std::size_t size = socket_address(descriptor, false, own);
-  return !own.is_unix() && size != 0 && size == socket_address(descriptor, true, peer) &&
-         std::memcmp(own.data(), peer.data(), size) == 0;
+  const socket_address own = socket_address::of(descriptor);
+  return !own.is_unix() && !own.empty() && own == socket_address::of_peer(descriptor);
 }
 
 // ---- Blocking
@@ -341,7 +304,7 @@ inline asio::awaitable<std::error_code> dial_async(dialer& dial, asio::any_io_ex
     descriptor_guard descriptor(opened);
     if (error == asio::error::would_block) {
       connect_watch watch(strand);
-      watch.socket.assign(asio::generic::stream_protocol(socket_family(opened), 0), opened, error);
+      watch.socket.assign(asio::generic::stream_protocol(socket_address::of(opened).family(), 0), opened, error);
       if (error) co_return error;
       const deadline_timer timer(strand, dial.try_deadline(), [&watch] {
         std::error_code ignored;

@@ -102,15 +102,6 @@ inline void block_signals() noexcept {
 #endif
 }
 
-inline bool is_unix_address(const void* address) noexcept {
-#if defined(ASIO_WINDOWS)
-  static_cast<void>(address);
-  return false;
-#else
-  return static_cast<const sockaddr*>(address)->sa_family == AF_UNIX;
-#endif
-}
-
 inline void set_close_on_exec(native_socket descriptor) noexcept {
 #if defined(ASIO_WINDOWS)
   ::SetHandleInformation(reinterpret_cast<HANDLE>(descriptor), HANDLE_FLAG_INHERIT, 0);
@@ -141,29 +132,6 @@ inline std::optional<std::size_t> unacknowledged_bytes([[maybe_unused]] native_s
   if (::getsockopt(descriptor, SOL_SOCKET, SO_NWRITE, &bytes, &size) == 0) return static_cast<std::size_t>(bytes);
 #endif
   return std::nullopt;
-}
-
-/// Sets when the first keep-alive probe is sent, the pause between probes, and how many stay unanswered before the
-/// connection is given up. Zero leaves a value at the system's default.
-inline std::error_code set_keep_alive_times([[maybe_unused]] native_socket descriptor,
-                                            [[maybe_unused]] std::chrono::seconds idle,
-                                            [[maybe_unused]] std::chrono::seconds interval,
-                                            [[maybe_unused]] int count) {
-#if !defined(ASIO_WINDOWS)
-  const auto set = [descriptor](int name, long long value) -> std::error_code {
-    const int number = static_cast<int>(std::min<long long>(value, 32767));
-    if (number == 0 || ::setsockopt(descriptor, IPPROTO_TCP, name, &number, sizeof(number)) == 0) return {};
-    return last_system_error();
-  };
-#if defined(TCP_KEEPIDLE)
-  if (const auto ec = set(TCP_KEEPIDLE, idle.count())) return ec;
-#elif defined(TCP_KEEPALIVE)
-  if (const auto ec = set(TCP_KEEPALIVE, idle.count())) return ec;
-#endif
-  if (const auto ec = set(TCP_KEEPINTVL, interval.count())) return ec;
-  if (const auto ec = set(TCP_KEEPCNT, count)) return ec;
-#endif
-  return {};
 }
 
 struct io_count {
@@ -311,33 +279,108 @@ inline native_socket open_socket(int family, std::error_code& error) noexcept {
   return descriptor;
 }
 
+/// The address of a stream socket as the system writes it, or none.
+class socket_address {
+ public:
+  socket_address() = default;
+  socket_address(const void* data, std::size_t size) noexcept : size_(size) { std::memcpy(&storage_, data, size); }
+
+  /// The socket's own.
+  static socket_address of(native_socket descriptor) noexcept { return ask(::getsockname, descriptor); }
+  static socket_address of_peer(native_socket descriptor) noexcept { return ask(::getpeername, descriptor); }
+  static socket_address of_unix([[maybe_unused]] const std::string& path) noexcept {
+    socket_address result;
+#if !defined(ASIO_WINDOWS)
+    auto& address = reinterpret_cast<sockaddr_un&>(result.storage_);
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+    result.size_ = offsetof(sockaddr_un, sun_path) + path.size() + 1;
+#endif
+    return result;
+  }
+
+  sockaddr* data() noexcept { return reinterpret_cast<sockaddr*>(&storage_); }
+  const sockaddr* data() const noexcept { return reinterpret_cast<const sockaddr*>(&storage_); }
+  std::size_t size() const noexcept { return size_; }
+  bool empty() const noexcept { return size_ == 0; }
+  int family() const noexcept { return storage_.ss_family; }
+  static constexpr std::size_t capacity() noexcept { return sizeof(sockaddr_storage); }
+  /// After the system has written so many bytes to data().
+  void resize(std::size_t size) noexcept { size_ = size; }
+
+  bool is_unix() const noexcept {
+#if defined(ASIO_WINDOWS)
+    return false;
+#else
+    return family() == AF_UNIX;
+#endif
+  }
+
+  /// The path of a unix address; empty for an unnamed one.
+  std::string unix_path() const {
+#if defined(ASIO_WINDOWS)
+    return {};
+#else
+    const auto& address = reinterpret_cast<const sockaddr_un&>(storage_);
+    const std::size_t offset = offsetof(sockaddr_un, sun_path);
+    if (size_ <= offset) return {};
+    return std::string(address.sun_path, ::strnlen(address.sun_path, size_ - offset));
+#endif
+  }
+
+  friend bool operator==(const socket_address& left, const socket_address& right) noexcept {
+    return left.size_ == right.size_ && std::memcmp(&left.storage_, &right.storage_, left.size_) == 0;
+  }
+
+ private:
+  template <class Name>
+  static socket_address ask(const Name& name, native_socket descriptor) noexcept {
+    socket_address result;
+    socklen_t size = capacity();
+    if (name(descriptor, result.data(), &size) == 0) result.size_ = size;
+    return result;
+  }
+
+  sockaddr_storage storage_ = {};
+  std::size_t size_ = 0;
+};
+
+/// The longest path of a unix socket.
+#if defined(ASIO_WINDOWS)
+inline constexpr std::size_t max_unix_path = 0;
+#else
+inline constexpr std::size_t max_unix_path = sizeof(sockaddr_un::sun_path) - 1;
+#endif
+
 /// Takes a connection that waits at `listener`, fit for a connection; `error` is would_block when there is none.
-inline native_socket accept_socket(native_socket listener, std::error_code& error) noexcept {
+inline native_socket accept_socket(native_socket listener, socket_address& peer, std::error_code& error) noexcept {
   for (;;) {
+    socklen_t size = socket_address::capacity();
 #if defined(__linux__) || defined(__FreeBSD__)
-    const native_socket descriptor = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    const native_socket descriptor = ::accept4(listener, peer.data(), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     error = descriptor == invalid_native_socket ? last_system_error() : std::error_code();
 #else
-    const native_socket descriptor = ::accept(listener, nullptr, nullptr);
+    const native_socket descriptor = ::accept(listener, peer.data(), &size);
     error = descriptor == invalid_native_socket ? last_system_error() : prepare_socket(descriptor);
 #endif
     if (error == asio::error::interrupted) continue;
     if (error == asio::error::try_again) error = asio::error::would_block;
+    peer.resize(error ? 0 : size);
     return descriptor;
   }
 }
 
 /// Begins to connect; would_block when it goes on in the background (then wait for write and ask pending_error).
-inline std::error_code connect_socket(native_socket descriptor, const void* address, std::size_t size) noexcept {
-  if (::connect(descriptor, static_cast<const sockaddr*>(address), static_cast<socklen_t>(size)) == 0) return {};
+inline std::error_code connect_socket(native_socket descriptor, const socket_address& address) noexcept {
+  if (::connect(descriptor, address.data(), static_cast<socklen_t>(address.size())) == 0) return {};
   const std::error_code error = last_system_error();
   const bool goes_on = error == asio::error::in_progress || error == asio::error::interrupted ||
-                       (error == asio::error::would_block && !is_unix_address(address));
+                       (error == asio::error::would_block && !address.is_unix());
   return goes_on ? make_error_code(asio::error::would_block) : error;
 }
 
-inline std::error_code bind_socket(native_socket descriptor, const void* address, std::size_t size) noexcept {
-  if (::bind(descriptor, static_cast<const sockaddr*>(address), static_cast<socklen_t>(size)) == 0) return {};
+inline std::error_code bind_socket(native_socket descriptor, const socket_address& address) noexcept {
+  if (::bind(descriptor, address.data(), static_cast<socklen_t>(address.size())) == 0) return {};
   return last_system_error();
 }
 
@@ -357,33 +400,60 @@ inline std::error_code pending_error(native_socket descriptor) noexcept {
   return value == 0 ? std::error_code() : std::error_code(value, asio::error::get_system_category());
 }
 
-enum class socket_option { no_delay, keep_alive, recv_buffer, send_buffer, reuse_address, v6_only };
+enum class socket_option {
+  no_delay,
+  keep_alive,
+  keep_alive_idle,
+  keep_alive_interval,
+  keep_alive_count,
+  recv_buffer,
+  send_buffer,
+  reuse_address,
+  v6_only
+};
 
 struct socket_option_name {
   int level;
   int name;
+  bool is_known = true;  ///< on this system
 };
 
 inline socket_option_name name_of(socket_option option) noexcept {
   switch (option) {
     case socket_option::no_delay: return {IPPROTO_TCP, TCP_NODELAY};
     case socket_option::keep_alive: return {SOL_SOCKET, SO_KEEPALIVE};
+#if defined(ASIO_WINDOWS)
+    case socket_option::keep_alive_idle:
+    case socket_option::keep_alive_interval:
+    case socket_option::keep_alive_count: return {0, 0, false};
+#else
+#if defined(TCP_KEEPIDLE)
+    case socket_option::keep_alive_idle: return {IPPROTO_TCP, TCP_KEEPIDLE};
+#else
+    case socket_option::keep_alive_idle: return {IPPROTO_TCP, TCP_KEEPALIVE};
+#endif
+    case socket_option::keep_alive_interval: return {IPPROTO_TCP, TCP_KEEPINTVL};
+    case socket_option::keep_alive_count: return {IPPROTO_TCP, TCP_KEEPCNT};
+#endif
     case socket_option::recv_buffer: return {SOL_SOCKET, SO_RCVBUF};
     case socket_option::send_buffer: return {SOL_SOCKET, SO_SNDBUF};
     case socket_option::reuse_address: return {SOL_SOCKET, SO_REUSEADDR};
     case socket_option::v6_only: return {IPPROTO_IPV6, IPV6_V6ONLY};
   }
-  return {0, 0};
+  return {0, 0, false};
 }
 
+/// Does nothing where the system does not know the option.
 inline std::error_code set_option(native_socket descriptor, socket_option option, int value) noexcept {
-  const auto [level, name] = name_of(option);
-  if (::setsockopt(descriptor, level, name, reinterpret_cast<const char*>(&value), sizeof(value)) == 0) return {};
+  const auto [level, name, is_known] = name_of(option);
+  if (!is_known || ::setsockopt(descriptor, level, name, reinterpret_cast<const char*>(&value), sizeof(value)) == 0)
+    return {};
   return last_system_error();
 }
 
 inline std::error_code get_option(native_socket descriptor, socket_option option, int& value) noexcept {
-  const auto [level, name] = name_of(option);
+  const auto [level, name, is_known] = name_of(option);
+  if (!is_known) return asio::error::operation_not_supported;
   socklen_t size = sizeof(value);
   if (::getsockopt(descriptor, level, name, reinterpret_cast<char*>(&value), &size) == 0) return {};
   return last_system_error();
@@ -413,72 +483,6 @@ inline void close_socket(native_socket descriptor, bool hard) noexcept {
   ::close(descriptor);
 #endif
   note_freed_descriptor();
-}
-
-/// Room for the address of any stream socket.
-class socket_address_storage {
- public:
-  sockaddr* data() noexcept { return reinterpret_cast<sockaddr*>(&storage_); }
-  const sockaddr* data() const noexcept { return reinterpret_cast<const sockaddr*>(&storage_); }
-  static constexpr std::size_t capacity() noexcept { return sizeof(sockaddr_storage); }
-  bool is_unix() const noexcept { return is_unix_address(&storage_); }
-
-  /// The path of a unix address of `size` bytes; empty for an unnamed one.
-  std::string unix_path([[maybe_unused]] std::size_t size) const {
-#if defined(ASIO_WINDOWS)
-    return {};
-#else
-    const auto& address = reinterpret_cast<const sockaddr_un&>(storage_);
-    const std::size_t offset = offsetof(sockaddr_un, sun_path);
-    if (size <= offset) return {};
-    return std::string(address.sun_path, ::strnlen(address.sun_path, size - offset));
-#endif
-  }
-
-  /// Makes this the address of the unix socket at `path`; returns its size.
-  std::size_t set_unix_path([[maybe_unused]] const std::string& path) noexcept {
-#if defined(ASIO_WINDOWS)
-    return 0;
-#else
-    auto& address = reinterpret_cast<sockaddr_un&>(storage_);
-    address.sun_family = AF_UNIX;
-    std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-    return offsetof(sockaddr_un, sun_path) + path.size() + 1;
-#endif
-  }
-
- private:
-  sockaddr_storage storage_ = {};
-};
-
-/// The longest path of a unix socket.
-#if defined(ASIO_WINDOWS)
-inline constexpr std::size_t max_unix_path = 0;
-#else
-inline constexpr std::size_t max_unix_path = sizeof(sockaddr_un::sun_path) - 1;
-#endif
-
-/// Fetches the socket's own or its peer's address; returns its size, 0 if there is none.
-inline std::size_t socket_address(native_socket descriptor, bool of_peer, socket_address_storage& address) noexcept {
-  socklen_t length = static_cast<socklen_t>(address.capacity());
-  const int result =
-      of_peer ? ::getpeername(descriptor, address.data(), &length) : ::getsockname(descriptor, address.data(), &length);
-  return result == 0 ? static_cast<std::size_t>(length) : 0;
-}
-
-/// Returns the address family of a socket.
-inline int socket_family(native_socket descriptor) noexcept {
-  socket_address_storage address;
-  return socket_address(descriptor, false, address) == 0 ? AF_INET : address.data()->sa_family;
-}
-
-inline bool is_unix_socket(native_socket descriptor) noexcept {
-#if defined(ASIO_WINDOWS)
-  static_cast<void>(descriptor);
-  return false;
-#else
-  return socket_family(descriptor) == AF_UNIX;
-#endif
 }
 
 /// Removes a unix socket's file if `path` is a socket that nobody can be listening on. Never touches other files.

@@ -21,6 +21,7 @@
 #include <asio/bind_executor.hpp>
 #include <asio/cancellation_type.hpp>
 #include <asio/co_spawn.hpp>
+#include <asio/generic/stream_protocol.hpp>
 #include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/socket_base.hpp>
@@ -83,15 +84,15 @@ inline void report_accept(server_state& server, const std::error_code& error) {
 inline void accept_in_thread(server_state& server, server_listener& listener) {
   accept_pacer pacer;
   for (;;) {
-    native_socket descriptor = invalid_native_socket;
+    accepted_socket accepted;
     std::error_code error;
     const std::uint64_t freed = freed_descriptors::of_this_process().count();
-    switch (listener.accept(descriptor, error)) {
+    switch (listener.accept(accepted, error)) {
       case server_listener::outcome::closed: return;
       case server_listener::outcome::none_waits: listener.wait(); break;
       case server_listener::outcome::accepted:
         pacer.accepted();
-        server.serve(descriptor, listener.is_unix(), {});
+        server.serve(listener, accepted, {});
         break;
       case server_listener::outcome::failed:
         server.note_accept_error(error);
@@ -128,18 +129,18 @@ inline void run_in_thread(server_state& server, server_listener& listener) {
 }
 
 /// What the asynchronous accept loop waits with. Everything but wake() is used on its strand.
-class async_accept final : public listener_watcher, public server_runner, public freed_descriptors::waiter {
+class async_accept final : public std::enable_shared_from_this<async_accept>,
+                           public listener_watcher,
+                           public server_runner,
+                           public freed_descriptors::waiter {
  public:
   async_accept(std::shared_ptr<server_state> server, std::shared_ptr<server_listener> listener,
                asio::any_io_executor strand, std::shared_ptr<std::atomic<bool>> has_run)
       : server_(std::move(server)),
         listener_(std::move(listener)),
         strand_(std::move(strand)),
-        event_(std::make_shared<asio::steady_timer>(strand_)),
-        has_run_(std::move(has_run)) {
-    server_->set_runner(this);
-    listener_->set_watcher(this);
-  }
+        event_(strand_),
+        has_run_(std::move(has_run)) {}
 
   /// Also when the context under the strand is destroyed: nobody serves any more then.
   ~async_accept() {
@@ -152,40 +153,48 @@ class async_accept final : public listener_watcher, public server_runner, public
   }
 
   /// From now on the run is its.
-  void take_run() noexcept { *has_run_ = true; }
+  void take_run() {
+    *has_run_ = true;
+    listener_->set_watcher(this);
+  }
 
   async_accept(const async_accept&) = delete;
   async_accept& operator=(const async_accept&) = delete;
 
-  /// Makes a connection that comes end the next wait().
-  void arm() {
-    listener_->with_descriptor([this](native_socket descriptor) {
-      if (*armed_) return;
-      watch_.open([this] { return inner_executor(strand_); }, descriptor)
-          .async_wait(asio::socket_base::wait_read,
-                      asio::bind_executor(strand_, [armed = armed_, event = event_](std::error_code) {
-                        *armed = false;
-                        event->cancel();
-                      }));
-      *armed_ = true;
-    });
+  /// Makes it possible to wait for connections.
+  void open() {
+    listener_->with_descriptor([this](native_socket descriptor) { watch(descriptor); });
   }
 
-  /// Waits for whatever may let the loop go on, at most until `until`; may end early. Without memory it throws, or
-  /// completes with an error that says so.
-  asio::awaitable<void> wait(clock::time_point until, std::error_code& error) {
-    event_->expires_at(until);
-    const auto begin = [event = event_](auto&& handler) { event->async_wait(std::move(handler)); };
+  /// Waits for a connection, or whatever else may let the loop go on; may end early. Without memory it throws, or
+  /// completes with an error that says so. Follows open().
+  asio::awaitable<void> wait_for_connection(std::error_code& error) {
+    const auto begin = [this](auto&& handler) {
+      const bool is_open = listener_->with_descriptor([&](native_socket descriptor) {
+        watch(descriptor).async_wait(asio::socket_base::wait_read, std::move(handler));
+      });
+      if (!is_open) asio::post(strand_, [own = std::move(handler)]() mutable { own(std::error_code()); });
+    };
     return async_guarded(strand_, begin, asio::redirect_error(asio::use_awaitable, error));
   }
+
+  /// The same until a point in time, not for a connection.
+  asio::awaitable<void> wait(clock::time_point until, std::error_code& error) {
+    event_.expires_at(until);
+    const auto begin = [this](auto&& handler) { event_.async_wait(std::move(handler)); };
+    return async_guarded(strand_, begin, asio::redirect_error(asio::use_awaitable, error));
+  }
+
+  /// From now on sessions_ended() is called.
+  void expect_end_of_sessions() { server_->set_runner(this); }
 
   void leave_descriptor() noexcept override { watch_.release(); }
 
   void wake() noexcept override {
     // Without memory a connection that comes, or the end of a pause, wakes it.
     try_twice([this] {
-      asio::post(strand_, [weak = std::weak_ptr(event_)] {
-        if (const auto event = weak.lock()) event->cancel();
+      asio::post(strand_, [weak = weak_from_this()] {
+        if (const auto self = weak.lock()) self->event_.cancel();
       });
     });
   }
@@ -207,12 +216,16 @@ class async_accept final : public listener_watcher, public server_runner, public
   };
 
  private:
+  /// Under the listener's mutex.
+  asio::generic::stream_protocol::socket& watch(native_socket descriptor) {
+    return watch_.open([this] { return inner_executor(strand_); }, descriptor);
+  }
+
   std::shared_ptr<server_state> server_;
   std::shared_ptr<server_listener> listener_;
   asio::any_io_executor strand_;
-  std::shared_ptr<asio::steady_timer> event_;
-  std::shared_ptr<bool> armed_ = std::make_shared<bool>(false);
-  watch watch_;
+  asio::steady_timer event_;
+  detail::watch watch_;
   const std::shared_ptr<std::atomic<bool>> has_run_;
 };
 
@@ -230,16 +243,14 @@ inline asio::awaitable<void> accept_on_strand(std::shared_ptr<server_state> serv
   accept_pacer pacer;
   int taken = 0;
   for (;;) {
-    native_socket descriptor = invalid_native_socket;
+    accepted_socket accepted;
     std::error_code error;
     const std::uint64_t freed = freed_descriptors::of_this_process().count();
-    const server_listener::outcome outcome = listener->accept(descriptor, error);
+    const server_listener::outcome outcome = listener->accept(accepted, error);
     if (outcome == server_listener::outcome::closed) break;
-    clock::time_point until = no_deadline;
-    std::optional<async_accept::pause> pausing;
     if (outcome == server_listener::outcome::accepted) {
       pacer.accepted();
-      server->serve(descriptor, listener->is_unix(), executor);
+      server->serve(*listener, accepted, executor);
       if (++taken % connections_a_turn != 0) continue;
       try {
         auto others = await_turn();
@@ -248,24 +259,27 @@ inline asio::awaitable<void> accept_on_strand(std::shared_ptr<server_state> serv
       }
       continue;
     }
+    std::optional<clock::duration> pause;
+    std::optional<async_accept::pause> pausing;
     if (outcome == server_listener::outcome::none_waits) {
-      if (!try_twice([&loop] { loop->arm(); })) until = clock::now() + without_watch;
+      if (!try_twice([&loop] { loop->open(); })) pause = without_watch;
     } else {
       server->note_accept_error(error);
       const accept_pacer::verdict verdict = pacer.failed(error);
       if (verdict.is_news) report_accept(*server, error);
       if (verdict.pause.count() == 0) continue;
-      until = clock::now() + verdict.pause;
+      pause = verdict.pause;
       pausing.emplace(*loop, freed);
     }
     try {
-      auto waiting = loop->wait(until, error);
+      auto waiting = pause ? loop->wait(clock::now() + *pause, error) : loop->wait_for_connection(error);
       co_await std::move(waiting);
     } catch (const std::exception&) {
       error = no_memory_error();
     }
     if (error == no_memory_error()) pause_without_memory();
   }
+  loop->expect_end_of_sessions();
   while (server->has_sessions()) {
     std::error_code error;
     try {

@@ -5,14 +5,13 @@
 // Who may come in: how many connections a server has, in all and from each address, and what became of them.
 
 #include <gtcp/conn_option.hpp>
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/address.hpp>
 #include <gtcp/error.hpp>
 #include <gtcp/server_option.hpp>
 #include <gtcp/stats.hpp>
 
 #include <asio/error.hpp>
 #include <asio/ip/address.hpp>
-#include <asio/ip/tcp.hpp>
 
 #include <array>
 #include <compare>
@@ -30,14 +29,9 @@ class source_address {
  public:
   source_address() = default;
 
-  /// Of a connected socket; none for a unix socket, or when its peer has gone.
-  static source_address of(native_socket descriptor) noexcept {
-    socket_address_storage storage;
-    const std::size_t size = socket_address(descriptor, true, storage);
-    asio::ip::tcp::endpoint endpoint;
-    if (size == 0 || storage.is_unix() || size > endpoint.capacity()) return {};
-    std::memcpy(endpoint.data(), storage.data(), size);
-    return of(endpoint.address());
+  /// None for a unix socket.
+  static source_address of(const socket_address& peer) noexcept {
+    return peer.empty() || peer.is_unix() ? source_address() : of(to_endpoint(peer).address());
   }
 
   static source_address of(const asio::ip::address& address) noexcept {

@@ -9,6 +9,8 @@
 #include <gtcp/detail/dialer.hpp>
 #include <gtcp/detail/freed_descriptors.hpp>
 #include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/rearm_gate.hpp>
+#include <gtcp/detail/tcp_settings.hpp>
 #include <gtcp/error.hpp>
 #include <gtcp/server_option.hpp>
 
@@ -18,7 +20,6 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <cstring>
 #include <mutex>
 #include <string>
 #include <system_error>
@@ -39,6 +40,12 @@ class listener_watcher {
   ~listener_watcher() = default;
 };
 
+/// A connection that a listener has taken.
+struct accepted_socket {
+  native_socket descriptor = invalid_native_socket;
+  socket_address peer;
+};
+
 class server_listener {
  public:
   enum class outcome { accepted, none_waits, failed, closed };
@@ -53,10 +60,10 @@ class server_listener {
     address parsed;
     if (const auto ec = parse_address(text, parsed, why)) return ec;
     why = "cannot listen on address \"" + text + "\"";
-    std::vector<dial_target> targets;
+    std::vector<socket_address> targets;
     if (const auto ec = find_targets(parsed, option, targets)) return ec;
     std::error_code error = asio::error::host_not_found;
-    for (const dial_target& target : targets) {
+    for (const socket_address& target : targets) {
       error = try_open(target, parsed, option);
       if (!error) {
         why.clear();
@@ -71,14 +78,26 @@ class server_listener {
   /// -1 for a unix socket.
   int port() const noexcept { return port_; }
 
-  /// Takes a connection that waits, without waiting for one.
-  outcome accept(native_socket& accepted, std::error_code& error) {
+  /// Takes a connection that waits, without waiting for one. Right after another one it may not even look, and say that
+  /// none waits: where connections come one by one that saves a system call for each.
+  outcome accept(accepted_socket& accepted, std::error_code& error) {
     const std::lock_guard lock(mutex_);
     if (closed_) return outcome::closed;
-    accepted = accept_socket(descriptor_, error);
+    if (took_one_ && !further_.is_open()) {
+      took_one_ = false;
+      return outcome::none_waits;
+    }
+    accepted.descriptor = accept_socket(descriptor_, accepted.peer, error);
+    if (took_one_) further_.note(!error);
+    took_one_ = !error;
     if (!error) return outcome::accepted;
-    if (accepted != invalid_native_socket) close_socket(std::exchange(accepted, invalid_native_socket), false);
+    if (accepted.descriptor != invalid_native_socket) close_socket(accepted.descriptor, false);
     return error == asio::error::would_block ? outcome::none_waits : outcome::failed;
+  }
+
+  /// Sets what a ConnOption says of the socket.
+  std::error_code apply(const ConnOption& option, const accepted_socket& accepted) const noexcept {
+    return detail::apply(option, accepted.descriptor, is_unix(), birth_);
   }
 
   /// Waits in the calling thread for a connection, or for close(); may return early.
@@ -151,22 +170,20 @@ class server_listener {
 
  private:
   static std::error_code find_targets(const address& parsed, const ServerOption& option,
-                                      std::vector<dial_target>& targets) {
+                                      std::vector<socket_address>& targets) {
     if (parsed.is_unix) {
-      dial_target target;
-      target.size = target.storage.set_unix_path(parsed.path);
-      targets.push_back(target);
+      targets.push_back(socket_address::of_unix(parsed.path));
       return {};
     }
     if (parsed.host.empty()) {
-      targets.push_back(dial_target::from({asio::ip::address_v6::any(), parsed.port}));
-      if (!option.V6Only) targets.push_back(dial_target::from({asio::ip::address_v4::any(), parsed.port}));
+      targets.push_back(to_socket_address({asio::ip::address_v6::any(), parsed.port}));
+      if (!option.V6Only) targets.push_back(to_socket_address({asio::ip::address_v4::any(), parsed.port}));
       return {};
     }
     std::error_code error;
     const auto host = asio::ip::make_address(parsed.host, error);
     if (!error) {
-      targets.push_back(dial_target::from({host, parsed.port}));
+      targets.push_back(to_socket_address({host, parsed.port}));
       return {};
     }
     asio::io_context unused;
@@ -178,13 +195,13 @@ class server_listener {
     // libstdc++ 12 has in it.)
     for (const bool v4 : {true, false}) {
       for (const auto& result : results) {
-        if (result.endpoint().address().is_v4() == v4) targets.push_back(dial_target::from(result.endpoint()));
+        if (result.endpoint().address().is_v4() == v4) targets.push_back(to_socket_address(result.endpoint()));
       }
     }
     return {};
   }
 
-  std::error_code try_open(const dial_target& target, const address& parsed, const ServerOption& option) {
+  std::error_code try_open(const socket_address& target, const address& parsed, const ServerOption& option) {
     std::error_code error;
     descriptor_guard opened(open_socket(target.family(), error));
     if (error) return error;
@@ -197,11 +214,12 @@ class server_listener {
       if (target.family() == asio::ip::tcp::v6().family()) {
         if (const auto ec = set_option(opened.get(), socket_option::v6_only, option.V6Only ? 1 : 0)) return ec;
       }
+      if (const auto ec = set_for_accepted(opened.get(), option.Conn, birth_)) return ec;
     }
-    error = bind_socket(opened.get(), target.storage.data(), target.size);
+    error = bind_socket(opened.get(), target);
     if (error == asio::error::address_in_use && parsed.is_unix && is_stale(target)) {
       remove_socket_file(parsed.path);
-      error = bind_socket(opened.get(), target.storage.data(), target.size);
+      error = bind_socket(opened.get(), target);
     }
     if (!error) error = listen_socket(opened.get(), option.Backlog);
     if (error) return error;
@@ -209,24 +227,20 @@ class server_listener {
       path_ = parsed.path;
       file_ = file_identity_of(path_);
     } else {
-      socket_address_storage bound;
-      asio::ip::tcp::endpoint endpoint;
-      const std::size_t size = socket_address(opened.get(), false, bound);
-      if (size == 0 || size > endpoint.capacity()) return last_system_error();
-      std::memcpy(endpoint.data(), bound.data(), size);
-      endpoint.resize(size);
-      port_ = endpoint.port();
+      const socket_address bound = socket_address::of(opened.get());
+      if (bound.empty()) return last_system_error();
+      port_ = to_endpoint(bound).port();
     }
     descriptor_ = opened.release();
     return {};
   }
 
   /// Whether nobody listens on a unix socket's file.
-  static bool is_stale(const dial_target& target) {
+  static bool is_stale(const socket_address& target) {
     std::error_code error;
     const descriptor_guard probe(open_socket(target.family(), error));
     if (error) return false;
-    return connect_socket(probe.get(), target.storage.data(), target.size) == asio::error::connection_refused;
+    return connect_socket(probe.get(), target) == asio::error::connection_refused;
   }
 
   const unsigned born_ = fork_generation();
@@ -236,6 +250,9 @@ class server_listener {
   std::string path_;  ///< of a unix socket
   file_identity file_;
   int port_ = -1;
+  rearm_gate further_;  ///< whether others wait behind one that was taken
+  bool took_one_ = false;
+  tcp_birth birth_;                  ///< of its connections
   std::atomic<bool> closed_{false};  ///< written under the mutex
   bool abandoned_ = false;
   waker* waiting_ = nullptr;

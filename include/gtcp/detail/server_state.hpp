@@ -16,6 +16,7 @@
 #include <gtcp/detail/server_handler.hpp>
 #include <gtcp/detail/server_listener.hpp>
 #include <gtcp/detail/server_session.hpp>
+#include <gtcp/detail/session_threads.hpp>
 #include <gtcp/detail/time_limit.hpp>
 #include <gtcp/detail/transport.hpp>
 #include <gtcp/detail/watchdog.hpp>
@@ -234,10 +235,10 @@ class server_state : public std::enable_shared_from_this<server_state> {
     runner_ = runner;
   }
 
-  /// Serves a connection that was accepted: in a thread of its own, or as a coroutine on `executor` (empty: on the
-  /// default Runtime).
-  void serve(native_socket descriptor, bool is_unix, const asio::any_io_executor& executor) {
-    descriptor_guard guard(descriptor);
+  /// Serves a connection that `listener` has accepted: in a thread of its own, or as a coroutine on `executor` (empty:
+  /// on the default Runtime).
+  void serve(const server_listener& listener, const accepted_socket& accepted, const asio::any_io_executor& executor) {
+    descriptor_guard guard(accepted.descriptor);
     Conn conn;
     place entered(*this);
     try {
@@ -256,7 +257,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
       }
       const bool pumps = pkg_handlers != nullptr && pkg_handlers->on_pkg;
       if (!handler && !pumps) return;
-      if (const char* const refused = entered.take(*option, descriptor)) {
+      if (const char* const refused = entered.take(*option, accepted.peer)) {
         close_socket(guard.release(), true);
         log(LogLevel::Warning, [refused] { return std::string("connection refused: ") + refused; });
         return;
@@ -266,9 +267,9 @@ class server_state : public std::enable_shared_from_this<server_state> {
       const bool own_threads = !settings.Executor;
       const bool by_thread = !pumps && !handler.is_coroutine();
       if (own_threads && !by_thread) settings.Executor = Runtime::Default().get_executor();
-      if (apply(settings, descriptor, is_unix)) return;  // its peer has gone already
-      auto wrapped = layer != nullptr ? layer->wrap(descriptor) : nullptr;
-      conn = make_conn(guard.release(), settings, std::move(wrapped));
+      if (listener.apply(settings, accepted)) return;  // its peer has gone already
+      auto wrapped = layer != nullptr ? layer->wrap(accepted.descriptor) : nullptr;
+      conn = make_conn(guard.release(), settings, std::move(wrapped), accepted.peer);
       const bool waited_for = own_threads || by_thread;
       watch(conn, *option, std::move(memory));
       auto session = std::make_unique<server_session>(shared_from_this(), std::move(handler), std::move(pkg_handlers),
@@ -282,11 +283,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
       } else if (!by_thread) {
         asio::co_spawn(settings.Executor, server_session::serve(std::move(session)), asio::detached);
       } else {
-        std::thread([session = std::move(session)]() mutable {
-          block_signals();
-          const std::unique_ptr<server_session> served = std::move(session);
-          served->run();
-        }).detach();
+        threads_->run(std::move(session));
       }
     } catch (...) {
       report(conn, caught_exception());
@@ -451,8 +448,8 @@ class server_state : public std::enable_shared_from_this<server_state> {
     place(const place&) = delete;
     place& operator=(const place&) = delete;
 
-    const char* take(const ServerOption& option, native_socket descriptor) {
-      if (option.MaxConnsPerAddress != 0) source_ = source_address::of(descriptor);
+    const char* take(const ServerOption& option, const socket_address& peer) {
+      if (option.MaxConnsPerAddress != 0) source_ = source_address::of(peer);
       const std::lock_guard lock(server_.mutex_);
       const char* const refused = server_.gate_.enter(option, source_);
       taken_ = refused == nullptr;
@@ -496,6 +493,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
       listener = std::move(listener_);
     }
     if (listener != nullptr) listener->close();
+    threads_->close();
   }
 
   /// Waits for the connections that drain, and cuts off those that are not done in time.
@@ -635,6 +633,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
   server_gate gate_;
   std::shared_ptr<receive_memory> memory_;
   const std::shared_ptr<conn_ledger> ledger_ = std::make_shared<conn_ledger>();
+  const std::shared_ptr<session_threads> threads_ = std::make_shared<session_threads>();
   const std::shared_ptr<watchdog> watchdog_ = std::make_shared<watchdog>();
 };
 

@@ -23,7 +23,7 @@ class watch {
     if (!socket_) {
       socket_.emplace(executor());
       try {
-        socket_->assign(asio::generic::stream_protocol(socket_family(descriptor), 0), descriptor);
+        socket_->assign(asio::generic::stream_protocol(socket_address::of(descriptor).family(), 0), descriptor);
       } catch (...) {
         socket_.reset();  // nothing could be waited for through it
         throw;
