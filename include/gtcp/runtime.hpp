@@ -6,6 +6,7 @@
 // executor.
 
 #include <gtcp/detail/asio_compat.hpp>
+#include <gtcp/detail/block_pool.hpp>
 #include <gtcp/detail/per_process.hpp>
 #include <gtcp/detail/platform.hpp>
 #include <gtcp/error.hpp>
@@ -66,6 +67,7 @@ class runtime_lane : public asio::io_context {
     thread_ = std::thread([this] {
       block_signals();
       runtime_thread_flag() = true;
+      const block_shelf blocks;
       for (;;) {
         try {
           run();

@@ -15,6 +15,7 @@
 namespace {
 
 using gtcp::detail::block_pool;
+using gtcp::detail::block_shelf;
 using gtcp::detail::byte_buffer;
 
 void append(byte_buffer& buffer, std::string_view bytes) { buffer.append(bytes.data(), bytes.size()); }
@@ -138,6 +139,41 @@ TEST(BlockPool, NeverHandsABlockOutTwice) {
       for (char* const block : blocks) pool.give_back(block, size);
     }
   }
+}
+
+TEST(BlockShelf, KeepsABlockOfEachSizeForItsThread) {
+  for (const std::size_t size : {block_pool::smallest, 32 * block_pool::smallest}) {
+    char* own = nullptr;
+    {
+      const block_shelf shelf;
+      own = block_shelf::take(size);
+      block_shelf::give_back(own, size);
+      std::thread([&] {
+        char* const of_pool = block_shelf::take(size);
+        EXPECT_NE(of_pool, own);
+        block_shelf::give_back(of_pool, size);
+      }).join();
+      EXPECT_EQ(block_shelf::take(size), own);
+      char* const second = block_shelf::take(size);
+      EXPECT_NE(second, own);
+      block_shelf::give_back(own, size);
+      block_shelf::give_back(second, size);
+    }
+    char* const again = block_shelf::take(size);
+    EXPECT_EQ(again, own) << "a shelf that ends gives its blocks to the pool";
+    block_shelf::give_back(again, size);
+  }
+}
+
+TEST(BlockShelf, LeavesLargeBlocksToThePool) {
+  const std::size_t size = 64 * block_pool::smallest;
+  const block_shelf shelf;
+  char* const block = block_shelf::take(size);
+  block_shelf::give_back(block, size);
+  std::thread([&] {
+    EXPECT_EQ(block_shelf::take(size), block);
+    block_shelf::give_back(block, size);
+  }).join();
 }
 
 TEST(BlockPool, ServesManyThreads) {

@@ -61,6 +61,8 @@ void post_to(const asio::any_io_executor& executor, Handler&& handler) {
 /// Returns the executor underneath a strand: what gtcp does inside must not queue behind the user's handlers, one of
 /// which may be a blocking send that waits for it. Other executors are returned as they are.
 inline asio::any_io_executor inner_executor(const asio::any_io_executor& executor) {
+  if (target_of<asio::io_context::executor_type>(executor) != nullptr)
+    return executor;  // asked for most, so asked first
   if (const auto* strand = target_of<asio::strand<asio::any_io_executor>>(executor)) {
     return inner_executor(strand->get_inner_executor());
   }

@@ -2,79 +2,23 @@
 #ifndef GTCP_DETAIL_BYTE_BUFFER_HPP
 #define GTCP_DETAIL_BYTE_BUFFER_HPP
 
-// A flat buffer that fills at its end and empties at its front, and the pool its memory comes from. Buffers that
-// are empty give their memory back, so that an idle connection holds none.
+// A flat buffer that fills at its end and empties at its front. One that is empty gives its memory back, so that an
+// idle connection holds none.
 
 // Before Asio, which asks it what the library has (aligned_alloc) and must get the same answer in every file.
 #include <cstddef>
 
-#include <gtcp/detail/per_process.hpp>
+#include <gtcp/detail/block_pool.hpp>
 
 #include <asio/buffer.hpp>
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cstring>
-#include <mutex>
 #include <new>
 #include <string_view>
 #include <utility>
 
 namespace gtcp::detail {
-
-/// Keeps blocks whose sizes are powers of two for reuse: a fresh large block is page faults at every use.
-class block_pool {
- public:
-  static constexpr std::size_t smallest = std::size_t{1} << 12;
-  static constexpr std::size_t largest_kept = std::size_t{1} << 20;
-
-  static constexpr std::size_t round_up(std::size_t size) noexcept { return std::bit_ceil(std::max(size, smallest)); }
-
-  /// Returns a block of round_up(size) bytes.
-  char* take(std::size_t size) {
-    size = round_up(size);
-    if (size <= largest_kept) {
-      shelf& blocks = shelf_of(size);
-      const std::lock_guard lock(mutex_);
-      if (blocks.first != nullptr) {
-        --blocks.count;
-        return reinterpret_cast<char*>(std::exchange(blocks.first, blocks.first->next));
-      }
-    }
-    return static_cast<char*>(::operator new(size));
-  }
-
-  void give_back(char* block, std::size_t size) noexcept {
-    if (size <= largest_kept) {
-      shelf& blocks = shelf_of(size);
-      const std::lock_guard lock(mutex_);
-      if (blocks.count * size < max_kept_per_size) {
-        blocks.first = new (block) free_block{blocks.first};
-        ++blocks.count;
-        return;
-      }
-    }
-    ::operator delete(block);
-  }
-
- private:
-  struct free_block {
-    free_block* next;
-  };
-  struct shelf {
-    free_block* first = nullptr;
-    std::size_t count = 0;
-  };
-  static constexpr std::size_t max_kept_per_size = std::size_t{4} << 20;
-
-  shelf& shelf_of(std::size_t size) noexcept {
-    return shelves_[static_cast<std::size_t>(std::countr_zero(size) - std::countr_zero(smallest))];
-  }
-
-  std::mutex mutex_;
-  std::array<shelf, std::countr_zero(largest_kept) - std::countr_zero(smallest) + 1> shelves_;
-};
 
 class byte_buffer {
  public:
@@ -125,7 +69,7 @@ class byte_buffer {
 
   /// Drops everything and gives the memory back.
   void release() noexcept {
-    if (block_ != nullptr) give_back();
+    if (block_ != nullptr) block_shelf::give_back(block_, capacity_);
     block_ = nullptr;
     capacity_ = begin_ = end_ = 0;
   }
@@ -143,14 +87,6 @@ class byte_buffer {
   }
 
  private:
-  void give_back() noexcept {
-    try {
-      per_process<block_pool>::instance().give_back(block_, capacity_);
-    } catch (const std::bad_alloc&) {  // there is no pool yet: a child's, whose parent had made the block
-      ::operator delete(block_);
-    }
-  }
-
   [[gnu::noinline]] void make_room(std::size_t size) {
     const std::size_t needed = this->size() + size;
     if (needed <= capacity_) {
@@ -164,7 +100,7 @@ class byte_buffer {
 
   void reallocate(std::size_t capacity) {
     byte_buffer larger;
-    larger.block_ = per_process<block_pool>::instance().take(capacity);
+    larger.block_ = block_shelf::take(capacity);
     larger.capacity_ = block_pool::round_up(capacity);
     if (!empty()) std::memcpy(larger.block_, data(), size());
     larger.end_ = size();

@@ -202,28 +202,27 @@ inline bool outbox::flush_round(std::unique_lock<short_mutex>& lock) {
   if (!nothing_before()) queue_claims();
   serve_queue();
   if (drain_.empty()) swap(drain_, fill_);
-  std::array<asio::const_buffer, max_gather> parts;
-  std::size_t count = 0;
-  if (!drain_.empty()) parts[count++] = asio::buffer(drain_.data(), drain_.size());
+  gather_list parts;
+  if (!drain_.empty()) parts.push_back(asio::buffer(drain_.data(), drain_.size()));
   if (fill_.empty()) {
-    for (outbox_waiter* waiter = queue_.first(); waiter != nullptr && count + 2 <= parts.size();
+    for (outbox_waiter* waiter = queue_.first(); waiter != nullptr && parts.size() + 2 <= max_gather;
          waiter = outbox_list::next(*waiter)) {
       send_record& record = static_cast<send_record&>(*waiter);
       record.in_flight_ = true;
       if (record.written_ < record.header.size) {
-        parts[count++] =
-            asio::buffer(record.header.bytes.data() + record.written_, record.header.size - record.written_);
+        parts.push_back(
+            asio::buffer(record.header.bytes.data() + record.written_, record.header.size - record.written_));
       }
       const std::size_t out = record.written_ - std::min(record.written_, record.header.size);
-      parts[count++] = record.payload + out;
+      parts.push_back(record.payload + out);
     }
   }
-  if (count == 0 && !sink_holds_) return finish_stream(lock);
+  if (parts.size() == 0 && !sink_holds_) return finish_stream(lock);
   gathers_ = in_burst_ = false;
   tried_size_ = fill_.size();
   has_held_.store(!fill_.empty(), std::memory_order_relaxed);
 
-  const io_result put = write(std::span(parts.data(), count), lock);
+  const io_result put = write(parts.view(), lock);
   if (put.size != 0) drained_at_ = written_at_;
 
   const bool took_drain = !drain_.empty();

@@ -18,6 +18,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -176,6 +177,24 @@ inline io_count read_some(native_socket descriptor, asio::mutable_buffer buffer)
 
 /// How many buffers write_some takes in one call.
 inline constexpr std::size_t max_gather = 64;
+
+/// Buffers for one call. Most have one, so the others are not even made empty.
+class gather_list {
+ public:
+  gather_list() noexcept {}
+  gather_list(const gather_list&) = delete;
+  gather_list& operator=(const gather_list&) = delete;
+
+  void push_back(asio::const_buffer buffer) noexcept { std::construct_at(buffers_ + size_++, buffer); }
+  std::size_t size() const noexcept { return size_; }
+  std::span<const asio::const_buffer> view() const noexcept { return {buffers_, size_}; }
+
+ private:
+  std::size_t size_ = 0;
+  union {
+    asio::const_buffer buffers_[max_gather];
+  };
+};
 
 /// Writes what the system takes of `buffers`, in one call, without waiting and without SIGPIPE. With `more_follows` it
 /// may keep a part that does not fill a segment for a moment.
