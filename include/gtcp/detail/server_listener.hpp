@@ -214,7 +214,7 @@ class server_listener {
       if (target.family() == asio::ip::tcp::v6().family()) {
         if (const auto ec = set_option(opened.get(), socket_option::v6_only, option.V6Only ? 1 : 0)) return ec;
       }
-      if (const auto ec = set_for_accepted(opened.get(), option.Conn, birth_)) return ec;
+      birth_ = set_for_accepted(opened.get(), option.Conn);
     }
     error = bind_socket(opened.get(), target);
     if (error == asio::error::address_in_use && parsed.is_unix && is_stale(target)) {

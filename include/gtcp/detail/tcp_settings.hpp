@@ -56,22 +56,22 @@ inline std::error_code set(native_socket descriptor, const tcp_settings& setting
   return {};
 }
 
-/// Sets on a listener what its connections are to have, where they get it from there; `birth` says what they have.
-inline std::error_code set_for_accepted([[maybe_unused]] native_socket listener,
-                                        [[maybe_unused]] const ConnOption& option,
-                                        [[maybe_unused]] tcp_birth& birth) noexcept {
+/// Sets on a listener what its connections are to have, where they get it from there, and returns what they have. What
+/// can't be set there is left to each of them.
+inline tcp_birth set_for_accepted([[maybe_unused]] native_socket listener,
+                                  [[maybe_unused]] const ConnOption& option) noexcept {
+  tcp_birth birth;
 #if defined(__linux__)
   for (std::size_t i = 0; i < tcp_options.size(); ++i) {
-    if (const auto ec = get_option(listener, tcp_options[i], birth.without_listener[i])) return ec;
+    if (get_option(listener, tcp_options[i], birth.without_listener[i])) return {};
   }
   birth.has = birth.without_listener;
   const tcp_settings settings = tcp_settings_of(option);
-  if (const auto ec = set(listener, settings, birth)) return ec;
   for (std::size_t i = 0; i < settings.size(); ++i) {
-    if (settings[i] != 0) birth.has[i] = settings[i];
+    if (settings[i] != 0 && !set_option(listener, tcp_options[i], settings[i])) birth.has[i] = settings[i];
   }
 #endif
-  return {};
+  return birth;
 }
 
 /// Sets what a ConnOption says of a socket that was made just now. Unix sockets have no TCP options.
