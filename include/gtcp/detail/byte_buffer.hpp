@@ -9,11 +9,11 @@
 #include <cstddef>
 
 #include <gtcp/detail/block_pool.hpp>
+#include <gtcp/detail/copy_bytes.hpp>
 
 #include <asio/buffer.hpp>
 
 #include <algorithm>
-#include <cstring>
 #include <new>
 #include <string_view>
 #include <utility>
@@ -57,7 +57,7 @@ class byte_buffer {
 
   void append(const void* bytes, std::size_t size) {
     if (size == 0) return;
-    std::memcpy(prepare(size).data(), bytes, size);
+    copy_bytes(static_cast<char*>(prepare(size).data()), static_cast<const char*>(bytes), size);
     commit(size);
   }
 
@@ -90,7 +90,7 @@ class byte_buffer {
   [[gnu::noinline]] void make_room(std::size_t size) {
     const std::size_t needed = this->size() + size;
     if (needed <= capacity_) {
-      std::memmove(block_, block_ + begin_, this->size());
+      copy_bytes(block_, block_ + begin_, this->size());
       end_ -= begin_;
       begin_ = 0;
     } else {
@@ -102,7 +102,7 @@ class byte_buffer {
     byte_buffer larger;
     larger.block_ = block_shelf::take(capacity);
     larger.capacity_ = block_pool::round_up(capacity);
-    if (!empty()) std::memcpy(larger.block_, data(), size());
+    if (!empty()) copy_bytes(larger.block_, data(), size());
     larger.end_ = size();
     swap(*this, larger);
   }

@@ -176,13 +176,7 @@ inline void conn_state::let_replies_go() {
 
 inline void conn_state::take(const recv_verdict& verdict, gathering how, std::string& into) {
   let_replies_go();
-  const char* const from = input_.data() + verdict.skip;
-  if (verdict.size != 0 && verdict.size <= into.size()) {  // half of what assign() costs
-    std::memcpy(into.data(), from, verdict.size);
-    into.resize(verdict.size);
-  } else {
-    into.assign(from, verdict.size);
-  }
+  assign_bytes(into, input_.data() + verdict.skip, verdict.size);
   consume(verdict);
   note_input(input_.empty() ? nullptr : reader_mark(how));
 }

@@ -17,6 +17,7 @@
 #include <gtcp/detail/byte_buffer.hpp>
 #include <gtcp/detail/conn_lease.hpp>
 #include <gtcp/detail/conn_ledger.hpp>
+#include <gtcp/detail/copy_bytes.hpp>
 #include <gtcp/detail/exit_drain.hpp>
 #include <gtcp/detail/lane.hpp>
 #include <gtcp/detail/outbox.hpp>

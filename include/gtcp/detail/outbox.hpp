@@ -26,6 +26,7 @@
 
 #include <gtcp/conn_option.hpp>
 #include <gtcp/detail/byte_buffer.hpp>
+#include <gtcp/detail/copy_bytes.hpp>
 #include <gtcp/detail/outbox_host.hpp>
 #include <gtcp/detail/outbox_waiter.hpp>
 #include <gtcp/detail/pkg_writer.hpp>
@@ -88,7 +89,7 @@ class outbox {
     if (!make_room(fill_, std::max(size, header.bytes.size()))) return false;
     char* const to = static_cast<char*>(fill_.prepare(0).data());
     std::memcpy(to, header.bytes.data(), header.bytes.size());  // all of it; the payload goes over what is too much
-    if (payload.size() != 0) std::memcpy(to + header.size, payload.data(), payload.size());
+    if (payload.size() != 0) copy_bytes(to + header.size, static_cast<const char*>(payload.data()), payload.size());
     fill_.commit(size);
     accepted_total_ += size;
     ++pkgs_;

@@ -4,6 +4,7 @@
 
 // Who waits for the outbox, in which list, and how a thread does it.
 
+#include <gtcp/detail/copy_bytes.hpp>
 #include <gtcp/detail/pkg_writer.hpp>
 #include <gtcp/detail/platform.hpp>
 
@@ -143,7 +144,7 @@ class kept_package final : public send_record {
   static kept_package* make(const send_record& record) noexcept {
     try {
       auto kept = std::make_unique<kept_package>();
-      kept->bytes_.assign(static_cast<const char*>(record.payload.data()), record.payload.size());
+      assign_bytes(kept->bytes_, static_cast<const char*>(record.payload.data()), record.payload.size());
       kept->header = record.header;
       kept->payload = asio::buffer(kept->bytes_);
       return kept.release();
