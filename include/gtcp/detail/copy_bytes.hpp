@@ -25,13 +25,25 @@ inline std::size_t piece_to_copy(const void* to, const void* from, std::size_t s
   return behind == 0 || behind >= slow ? size : std::min(size, copied_piece);
 }
 
-/// Copies, also to where it overlaps the beginning of the source.
-inline void copy_bytes(char* to, const char* from, std::size_t size) noexcept {
-  if (size <= copied_piece) return static_cast<void>(std::memmove(to, from, size));
+[[gnu::noinline]] inline void copy_large(char* to, const char* from, std::size_t size) noexcept {
   const std::size_t piece = piece_to_copy(to, from, size);
   for (std::size_t done = 0; done < size; done += piece) {
     std::memmove(to + done, from + done, std::min(piece, size - done));
   }
+}
+
+/// Copies, also to where it overlaps the beginning of the source.
+inline void copy_bytes(char* to, const char* from, std::size_t size) noexcept {
+  if (size > copied_piece) return copy_large(to, from, size);
+  std::memmove(to, from, size);
+}
+
+/// Sets the string to bytes that it has no room for. When there is no memory it stays as it is.
+[[gnu::noinline]] inline void assign_large(std::string& to, const char* from, std::size_t size) {
+  to.reserve(size);
+  to.clear();
+  const std::size_t piece = piece_to_copy(to.data(), from, size);
+  for (std::size_t done = 0; done < size; done += piece) to.append(from + done, std::min(piece, size - done));
 }
 
 /// Makes the string a copy. When there is no memory it stays as it is.
@@ -39,13 +51,11 @@ inline void assign_bytes(std::string& to, const char* from, std::size_t size) {
   if (size != 0 && size <= to.size()) {  // half of what assign() costs
     copy_bytes(to.data(), from, size);
     to.resize(size);
-    return;
+  } else if (size > copied_piece) {
+    assign_large(to, from, size);
+  } else {
+    to.assign(from, size);
   }
-  if (size <= copied_piece) return static_cast<void>(to.assign(from, size));
-  to.reserve(size);
-  to.clear();
-  const std::size_t piece = piece_to_copy(to.data(), from, size);
-  for (std::size_t done = 0; done < size; done += piece) to.append(from + done, std::min(piece, size - done));
 }
 
 }  // namespace gtcp::detail

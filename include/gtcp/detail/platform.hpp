@@ -182,6 +182,7 @@ inline constexpr std::size_t max_gather = 64;
 class gather_list {
  public:
   gather_list() noexcept {}
+  ~gather_list() { std::destroy_n(buffers_, size_); }
   gather_list(const gather_list&) = delete;
   gather_list& operator=(const gather_list&) = delete;
 
