@@ -58,9 +58,13 @@ class session_threads : public std::enable_shared_from_this<session_threads> {
     if (inherited()) return nullptr;
     std::unique_lock lock(mutex_);
     if (waiting_ == most) return nullptr;
-    ++waiting_;
+    struct counted {
+      std::size_t& waiting;
+      explicit counted(std::size_t& count) : waiting(count) { ++waiting; }
+      ~counted() { --waiting; }
+    };
+    const counted during(waiting_);  // also when the thread is cancelled
     came_.wait_for(lock, longest, [this] { return next_ != nullptr || closed_; });
-    --waiting_;
     return std::exchange(next_, nullptr);
   }
 
