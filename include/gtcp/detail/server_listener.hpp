@@ -96,8 +96,9 @@ class server_listener {
   }
 
   /// Sets what a ConnOption says of the socket.
-  std::error_code apply(const ConnOption& option, const accepted_socket& accepted) const noexcept {
-    return detail::apply(option, accepted.descriptor, is_unix(), birth_);
+  std::error_code apply(const ConnOption& option, const accepted_socket& accepted) noexcept {
+    if (is_unix()) return detail::apply(option, accepted.descriptor, true);
+    return detail::apply(option, accepted.descriptor, false, birth_.of(accepted.descriptor));
   }
 
   /// Waits in the calling thread for a connection, or for close(); may return early.
@@ -214,7 +215,7 @@ class server_listener {
       if (target.family() == asio::ip::tcp::v6().family()) {
         if (const auto ec = set_option(opened.get(), socket_option::v6_only, option.V6Only ? 1 : 0)) return ec;
       }
-      birth_ = set_for_accepted(opened.get(), option.Conn);
+      birth_.prepare(opened.get(), option.Conn);
     }
     error = bind_socket(opened.get(), target);
     if (error == asio::error::address_in_use && parsed.is_unix && is_stale(target)) {
@@ -252,7 +253,7 @@ class server_listener {
   int port_ = -1;
   rearm_gate further_;  ///< whether others wait behind one that was taken
   bool took_one_ = false;
-  tcp_birth birth_;                  ///< of its connections
+  accepted_birth birth_;
   std::atomic<bool> closed_{false};  ///< written under the mutex
   bool abandoned_ = false;
   waker* waiting_ = nullptr;

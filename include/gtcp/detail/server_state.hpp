@@ -237,7 +237,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
 
   /// Serves a connection that `listener` has accepted: in a thread of its own, or as a coroutine on `executor` (empty:
   /// on the default Runtime).
-  void serve(const server_listener& listener, const accepted_socket& accepted, const asio::any_io_executor& executor) {
+  void serve(server_listener& listener, const accepted_socket& accepted, const asio::any_io_executor& executor) {
     descriptor_guard guard(accepted.descriptor);
     Conn conn;
     place entered(*this);

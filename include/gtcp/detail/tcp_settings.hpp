@@ -2,8 +2,8 @@
 #ifndef GTCP_DETAIL_TCP_SETTINGS_HPP
 #define GTCP_DETAIL_TCP_SETTINGS_HPP
 
-// The socket options of a connection. Those of TCP are set on the listener where accepted sockets have them from there:
-// that saves five system calls for each connection.
+// The socket options of a connection. Those of TCP are set on the listener, too: where accepted sockets have them from
+// there, that saves five system calls for each connection.
 
 #include <gtcp/conn_option.hpp>
 #include <gtcp/detail/platform.hpp>
@@ -12,7 +12,9 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <optional>
 #include <system_error>
+#include <utility>
 
 namespace gtcp::detail {
 
@@ -39,9 +41,18 @@ inline tcp_settings tcp_settings_of(const ConnOption& option) noexcept {
   return settings;
 }
 
-/// What the system gives to a socket that was made just now.
+/// Nothing where the system does not know all of them.
+inline std::optional<tcp_settings> read_tcp_settings(native_socket descriptor) noexcept {
+  tcp_settings settings{};
+  for (std::size_t i = 0; i < settings.size(); ++i) {
+    if (get_option(descriptor, tcp_options[i], settings[i])) return std::nullopt;
+  }
+  return settings;
+}
+
+/// What a socket has that was made just now.
 struct tcp_birth {
-  tcp_settings without_listener{};  ///< 0: not known
+  tcp_settings of_system{};  ///< 0: not known
   tcp_settings has{};
 };
 
@@ -49,30 +60,34 @@ struct tcp_birth {
 inline std::error_code set(native_socket descriptor, const tcp_settings& settings,
                            const tcp_birth& birth = {}) noexcept {
   for (std::size_t i = 0; i < settings.size(); ++i) {
-    const int wanted = settings[i] != 0 ? settings[i] : birth.without_listener[i];
+    const int wanted = settings[i] != 0 ? settings[i] : birth.of_system[i];
     if (wanted == birth.has[i]) continue;
     if (const auto ec = set_option(descriptor, tcp_options[i], wanted)) return ec;
   }
   return {};
 }
 
-/// Sets on a listener what its connections are to have, where they get it from there, and returns what they have. What
-/// can't be set there is left to each of them.
-inline tcp_birth set_for_accepted([[maybe_unused]] native_socket listener,
-                                  [[maybe_unused]] const ConnOption& option) noexcept {
-  tcp_birth birth;
-#if defined(__linux__)
-  for (std::size_t i = 0; i < tcp_options.size(); ++i) {
-    if (get_option(listener, tcp_options[i], birth.without_listener[i])) return {};
+/// What the connections of a listener have. Not every system hands options on, so it is looked at on the first one.
+class accepted_birth {
+ public:
+  /// Sets on the listener what its connections are to have. What can't be set there is set on each of them.
+  void prepare(native_socket listener, const ConnOption& option) noexcept {
+    of_system_ = read_tcp_settings(listener);
+    if (of_system_) static_cast<void>(set(listener, tcp_settings_of(option)));
   }
-  birth.has = birth.without_listener;
-  const tcp_settings settings = tcp_settings_of(option);
-  for (std::size_t i = 0; i < settings.size(); ++i) {
-    if (settings[i] != 0 && !set_option(listener, tcp_options[i], settings[i])) birth.has[i] = settings[i];
+
+  const tcp_birth& of(native_socket accepted) noexcept {
+    if (!std::exchange(is_known_, true) && of_system_) {
+      if (const auto has = read_tcp_settings(accepted)) birth_ = {*of_system_, *has};
+    }
+    return birth_;
   }
-#endif
-  return birth;
-}
+
+ private:
+  std::optional<tcp_settings> of_system_;
+  bool is_known_ = false;
+  tcp_birth birth_;
+};
 
 /// Sets what a ConnOption says of a socket that was made just now. Unix sockets have no TCP options.
 inline std::error_code apply(const ConnOption& option, native_socket descriptor, bool is_unix,
