@@ -560,8 +560,9 @@ class server_state : public std::enable_shared_from_this<server_state> {
     }
     unlink(session);
     if (!is_leaving) return;
-    if (leaving_.size() == leaving_.capacity()) {
+    if (leaving_.size() >= look_at_leaving_) {  // what has expired keeps the memory of its connection
       std::erase_if(leaving_, [](const std::weak_ptr<conn_state>& weak) { return weak.expired(); });
+      look_at_leaving_ = 2 * leaving_.size() + 16;
     }
     try {
       leaving_.push_back(session.state_);
@@ -629,6 +630,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
   std::size_t waited_for_ = 0;
   std::condition_variable ended_;
   std::vector<std::weak_ptr<conn_state>> leaving_;  ///< connections whose handler has ended, which may still deliver
+  std::size_t look_at_leaving_ = 0;                 ///< when there are so many of them
 
   server_gate gate_;
   std::shared_ptr<receive_memory> memory_;
