@@ -39,7 +39,7 @@ TEST(CopyBytes, CopiesToAnyPlaceWithinAPage) {
 
 TEST(CopyBytes, MovesToTheFrontOverTheBeginningOfTheSource) {
   const std::string bytes = different_bytes(20'000);
-  for (const std::size_t distance : {1, 2, 15, 16, 1023, 1024, 1025, 4081, 4090, 4095, 4096, 8190}) {
+  for (const std::size_t distance : {1u, 2u, 15u, 16u, 1023u, 1024u, 1025u, 4081u, 4090u, 4095u, 4096u, 8190u}) {
     std::string moved = bytes;
     copy_bytes(moved.data(), moved.data() + distance, moved.size() - distance);
     EXPECT_EQ(moved.substr(0, moved.size() - distance), bytes.substr(distance)) << distance;
