@@ -14,6 +14,7 @@
 #include <openssl/ssl.h>
 
 #include <poll.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -76,6 +77,7 @@ void answer(SSL* ssl, std::size_t header) {
 }
 
 void serve_by_hand(const shape& how, const ready& tell) {
+  ::signal(SIGPIPE, SIG_IGN);  // of a client that leaves while replies are under way
   const auto context = gtcp_test::server_context();
   set_up(*context);
   unsigned port = 0;
