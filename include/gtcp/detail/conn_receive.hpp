@@ -7,7 +7,6 @@
 
 #include <gtcp/detail/conn_state.hpp>
 
-#include <cstring>
 #include <thread>
 
 namespace gtcp::detail {

@@ -38,7 +38,7 @@ inline void copy_bytes(char* to, const char* from, std::size_t size) noexcept {
   std::memmove(to, from, size);
 }
 
-/// Sets the string to bytes that it has no room for. When there is no memory it stays as it is.
+/// Sets the string to more bytes than it holds. When there is no memory it stays as it is.
 [[gnu::noinline]] inline void assign_large(std::string& to, const char* from, std::size_t size) {
   to.reserve(size);
   to.clear();

@@ -21,7 +21,6 @@
 #include <asio/use_awaitable.hpp>
 
 #include <condition_variable>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <mutex>

@@ -453,7 +453,7 @@ class outbox {
     return true;
   }
 
-  /// False: there is no memory.
+  /// Makes room behind what is held. False: there is no memory.
   bool make_room(byte_buffer& target, std::size_t size) noexcept { return target.has_room(size) || grow(target, size); }
   bool grow(byte_buffer& target, std::size_t size) noexcept;
 
@@ -555,8 +555,6 @@ class outbox {
   /// While it was written, again and again, more came: holds that back, so that whoever sends writes 64 KiB at a time,
   /// instead of little after little here. False: somebody waits for it, or it is enough for a write.
   bool hold_burst();
-
-  /// A buffer that doubles would copy all of the burst once more.
 
   /// Writes once what is at the front. Returns whether another round makes sense now.
   bool flush_round(std::unique_lock<short_mutex>& lock);

@@ -128,7 +128,7 @@ inline void run_in_thread(server_state& server, server_listener& listener) {
   server.wait_sessions();
 }
 
-/// What the asynchronous accept loop waits with. Everything but wake() is used on its strand.
+/// What the asynchronous accept loop waits with. Everything but what it overrides is used on its strand.
 class async_accept final : public std::enable_shared_from_this<async_accept>,
                            public listener_watcher,
                            public server_runner,
@@ -191,7 +191,7 @@ class async_accept final : public std::enable_shared_from_this<async_accept>,
   void leave_descriptor() noexcept override { watch_.release(); }
 
   void wake() noexcept override {
-    // Without memory a connection that comes, or the end of a pause, wakes it.
+    // Without memory it is the end of a pause that wakes it.
     try_twice([this] {
       asio::post(strand_, [weak = weak_from_this()] {
         if (const auto self = weak.lock()) self->event_.cancel();
