@@ -5,6 +5,7 @@
 #include <gtcp/server.hpp>
 
 #include "support/conn_pair.hpp"
+#include "support/descriptors.hpp"
 #include "support/forms.hpp"
 #include "support/poll_until.hpp"
 
@@ -30,7 +31,6 @@
 #include <filesystem>
 #include <functional>
 #include <future>
-#include <iterator>
 #include <latch>
 #include <memory>
 #include <mutex>
@@ -1079,7 +1079,6 @@ TEST_F(PoolConnRenews, ForMessagesAndBytesToo) {
 
 TEST_F(PoolConnRenews, AndClosesTheOldSocket) {
   std::vector<PoolConn> conns;
-  const auto descriptors = [] { return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}); };
   const auto one_more = [&] {
     conns.push_back(Dead());
     conns.back().SendPkg("x");
@@ -1087,9 +1086,9 @@ TEST_F(PoolConnRenews, AndClosesTheOldSocket) {
   };
   one_more();
   EXPECT_TRUE(poll_until([&] { return Pool().group_count() == 1; }));
-  const auto before = descriptors();
+  const std::size_t before = gtcp_test::open_descriptors();
   one_more();
-  EXPECT_EQ(descriptors(), before + 1);
+  EXPECT_EQ(gtcp_test::open_descriptors(), before + 1);
 }
 
 TEST_F(PoolConnRenews, WithAnUnansweredRequestThatKeepsItFromThePool) {

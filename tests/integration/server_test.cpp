@@ -5,6 +5,7 @@
 #include <gtcp/dial.hpp>
 
 #include "support/conn_pair.hpp"
+#include "support/descriptors.hpp"
 #include "support/poll_until.hpp"
 #include "support/running_server.hpp"
 
@@ -297,7 +298,7 @@ TEST_P(ServerOfEachKind, ClosesInEveryStateFromSeveralThreads) {
 }
 
 #if defined(__linux__)
-std::vector<int> open_descriptors() {
+std::vector<int> descriptor_numbers() {
   std::vector<int> open;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
     open.push_back(std::stoi(entry.path().filename().string()));
@@ -318,11 +319,7 @@ TEST_P(ServerOfEachKind, LeavesNoDescriptorBehind) {
     for (int i = 0; i < 4; ++i) EXPECT_TRUE(answers(warm_up.connect()));
   }
   // What the last ones of before have left closes in the background.
-  std::size_t before = 0;
-  ASSERT_TRUE(poll_until([&] {
-    const std::size_t now = open_descriptors().size();
-    return std::exchange(before, now) == now;
-  }));
+  const std::size_t before = gtcp_test::settled_descriptors();
   {
     running_server server(GetParam(), echo, async_echo);
     for (int i = 0; i < 10'000; ++i) {
@@ -332,16 +329,16 @@ TEST_P(ServerOfEachKind, LeavesNoDescriptorBehind) {
     EXPECT_FALSE(server.end());
     EXPECT_EQ(server.errors(), std::vector<std::string>());
   }
-  EXPECT_TRUE(poll_until([&] { return open_descriptors().size() <= before; }))
-      << before << " before, " << open_descriptors().size() << " after";
+  EXPECT_TRUE(poll_until([&] { return gtcp_test::open_descriptors() <= before; }))
+      << before << " before, " << gtcp_test::open_descriptors() << " after";
 }
 
 TEST_P(ServerOfEachKind, GivesNoDescriptorToOtherPrograms) {
   running_server server(GetParam(), echo, async_echo);
-  const std::vector<int> before = open_descriptors();
+  const std::vector<int> before = descriptor_numbers();
   const Conn conn = server.connect();
   ASSERT_TRUE(answers(conn));
-  for (const int descriptor : open_descriptors()) {
+  for (const int descriptor : descriptor_numbers()) {
     const int flags = ::fcntl(descriptor, F_GETFD);
     if (flags == -1) continue;  // the directory's own
     const std::string name = std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(descriptor)).string();

@@ -5,6 +5,7 @@
 #include <gtcp/conn.hpp>
 
 #include "support/conn_pair.hpp"
+#include "support/descriptors.hpp"
 #include "support/poll_until.hpp"
 #include "support/stress_support.hpp"
 
@@ -20,9 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <filesystem>
 #include <future>
-#include <iterator>
 #include <latch>
 #include <map>
 #include <memory>
@@ -270,11 +269,6 @@ TEST(Receiving, TellsOfAResetAlsoWhenASendWasToldFirst) {
 
 #if defined(__linux__)
 
-std::size_t open_descriptors() {
-  const std::filesystem::directory_iterator all("/proc/self/fd");
-  return static_cast<std::size_t>(std::distance(begin(all), end(all)));
-}
-
 /// Connections that come and go, one after another; each is left in another state.
 void make_and_leave(int count) {
   std::optional<asio::ip::tcp::acceptor> acceptor;
@@ -313,16 +307,10 @@ void make_and_leave(int count) {
 
 TEST(Closing, LeavesNoDescriptorOfTenThousandConnectionsOneAfterAnother) {
   make_and_leave(64);  // what threads and io contexts keep is there after these
-  std::size_t before = 0;
-  ASSERT_TRUE(poll_until([&] {
-    const std::size_t now = open_descriptors();
-    const bool calm = before != 0 && now == before;
-    before = now;
-    return calm;
-  }));
+  const std::size_t before = gtcp_test::settled_descriptors();
   make_and_leave(rounds(10'000));
-  EXPECT_TRUE(poll_until([&] { return open_descriptors() <= before; }))
-      << open_descriptors() << " descriptors, before " << before;
+  EXPECT_TRUE(poll_until([&] { return gtcp_test::open_descriptors() <= before; }))
+      << gtcp_test::open_descriptors() << " descriptors, before " << before;
 }
 
 #endif

@@ -4,13 +4,9 @@
 
 // What the system says that this process uses. Linux only.
 
-#include "support/poll_until.hpp"
-
 #include <chrono>
 #include <cstddef>
-#include <filesystem>
 #include <fstream>
-#include <iterator>
 
 #include <sys/resource.h>
 #include <unistd.h>
@@ -23,25 +19,6 @@ inline std::size_t resident() {
   std::size_t pages = 0;
   std::ifstream("/proc/self/statm") >> total >> pages;
   return pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-}
-
-/// Open descriptors, the one that counts them left out.
-inline std::size_t descriptors() {
-  const std::filesystem::directory_iterator all("/proc/self/fd");
-  return static_cast<std::size_t>(std::distance(begin(all), end(all))) - 1;
-}
-
-/// The number of descriptors, once it does not change any more.
-inline std::size_t settled_descriptors() {
-  std::size_t count = descriptors();
-  auto since = std::chrono::steady_clock::now();
-  poll_until([&] {
-    const std::size_t now = descriptors();
-    if (now != count) since = std::chrono::steady_clock::now();
-    count = now;
-    return std::chrono::steady_clock::now() - since > std::chrono::milliseconds(200);
-  });
-  return count;
 }
 
 /// Processor time that all threads have used, in user and system mode.
