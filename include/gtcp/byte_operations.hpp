@@ -66,7 +66,8 @@ class ByteOperations {
   /// Sends bytes asynchronously. Completion: void(std::error_code). The handler is not called from within this
   /// function.
   ///
-  /// Lifetimes: a temporary std::string or vector moves into the operation; all else is borrowed until completion.
+  /// Lifetimes: a temporary std::string moves into the operation, a temporary std::vector is copied into it; all else
+  /// is borrowed until completion.
   [[nodiscard]] asio::awaitable<void> AsyncSend(AsyncPayload data, gtcp::Retry retry = {},
                                                 OnError on_error = {}) const {
     return detail::await_send(prepare("AsyncSend", retry), {}, std::move(data), {}, on_error);
@@ -278,7 +279,8 @@ class ByteOperations {
 
   /// Does what AsyncRecvTill does, within `timeout`.
   ///
-  /// Errors: those of RecvTillWithTimeout. Lifetimes: as AsyncRecvTill.
+  /// Errors: those of RecvTillWithTimeout.
+  /// Lifetimes: as AsyncRecvTill.
   [[nodiscard]] asio::awaitable<std::string> AsyncRecvTillWithTimeout(std::string_view til, Timeout timeout,
                                                                       gtcp::Retry retry = {},
                                                                       OnError on_error = {}) const {
@@ -348,7 +350,8 @@ class ByteOperations {
 
   /// Does what AsyncSendRecv does, within `timeout`, which covers both halves.
   ///
-  /// Errors: those of SendRecvWithTimeout. Lifetimes: as AsyncSend.
+  /// Errors: those of SendRecvWithTimeout.
+  /// Lifetimes: as AsyncSend.
   [[nodiscard]] asio::awaitable<std::string> AsyncSendRecvWithTimeout(AsyncPayload data, int length, Timeout timeout,
                                                                       gtcp::Retry retry = {},
                                                                       OnError on_error = {}) const {
@@ -372,7 +375,7 @@ class ByteOperations {
 
  protected:
   ByteOperations() = default;
-  explicit ByteOperations(detail::conn_ptr state) : state_(std::move(state)) {}
+  explicit ByteOperations(detail::conn_handle handle) : handle_(std::move(handle)) {}
   ~ByteOperations() = default;
   ByteOperations(const ByteOperations&) = default;
   ByteOperations(ByteOperations&&) = default;
@@ -398,11 +401,11 @@ class ByteOperations {
     return reply;
   }
 
-  detail::conn_ptr state_;
+  detail::conn_handle handle_;
 
  private:
   detail::prepared prepare(const char* name, const gtcp::Retry& retry) const {
-    return detail::prepare(name, state_, retry);
+    return detail::prepare(name, handle_, retry);
   }
 
   detail::prepared prepare_till(const char* name, std::string_view til, const gtcp::Retry& retry) const {
@@ -415,7 +418,7 @@ class ByteOperations {
   }
 
   detail::recv_goal till(std::string_view til, bool keep) const {
-    return detail::recv_goal::until(til, keep, state_ != nullptr ? state_->max_line_size() : 1);
+    return detail::recv_goal::until(til, keep, handle_ != nullptr ? handle_->max_line_size() : 1);
   }
 };
 

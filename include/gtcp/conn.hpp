@@ -51,8 +51,9 @@ struct no_close_handler {
 ///
 /// Thread safety: all operations may be called at once from any thread on the same connection, blocking and
 /// asynchronous mixed. As with std::shared_ptr, one handle object must not be assigned while another thread uses that
-/// same object. Lifetimes: operations under way keep the connection's state, but not the connection: when the last
-/// handle is dropped it closes as by Close(). The execution context of ConnOption::Executor must live until then.
+/// same object.
+/// Lifetimes: operations under way keep the connection's state, but not the connection: when the last handle is dropped
+/// it closes as by Close(). The execution context of ConnOption::Executor must live until then.
 ///
 /// Source: GoFrame: gtcp.Conn.
 class Conn : public PkgOperations {
@@ -64,8 +65,8 @@ class Conn : public PkgOperations {
   Conn() = default;
 
   /// Whether it is connected, or was: false only for a default-constructed Conn.
-  explicit operator bool() const noexcept { return state_ != nullptr; }
-  friend bool operator==(const Conn& a, const Conn& b) noexcept { return a.state_ == b.state_; }
+  explicit operator bool() const noexcept { return handle_ != nullptr; }
+  friend bool operator==(const Conn& a, const Conn& b) noexcept { return a.handle_ == b.handle_; }
 
   // ---- Waiting for what was sent
 
@@ -84,23 +85,24 @@ class Conn : public PkgOperations {
   /// Does what Flush does, asynchronously. Completion: void(std::error_code). The handler is not called from within
   /// this function.
   ///
-  /// Errors: those of sends. Cancellation: only the waiting ends; sending goes on.
+  /// Errors: those of sends.
+  /// Cancellation: only the waiting ends; sending goes on.
   [[nodiscard]] asio::awaitable<void> AsyncFlush(OnError on_error = {}) const {
-    return await_flush(detail::prepare("AsyncFlush", state_, Retry{}), {}, on_error);
+    return await_flush(detail::prepare("AsyncFlush", handle_, Retry{}), {}, on_error);
   }
   template <detail::completion_token Token>
   auto AsyncFlush(Token&& token) const {
-    return detail::async_flush(detail::prepare("AsyncFlush", state_, Retry{}), {}, std::forward<Token>(token));
+    return detail::async_flush(detail::prepare("AsyncFlush", handle_, Retry{}), {}, std::forward<Token>(token));
   }
   /// Does what AsyncFlush does, within `timeout`.
   ///
   /// Errors: those of sends; Errc::Timeout: sending goes on.
   [[nodiscard]] asio::awaitable<void> AsyncFlushWithTimeout(Timeout timeout, OnError on_error = {}) const {
-    return await_flush(detail::prepare("AsyncFlushWithTimeout", state_, Retry{}), within(timeout), on_error);
+    return await_flush(detail::prepare("AsyncFlushWithTimeout", handle_, Retry{}), within(timeout), on_error);
   }
   template <detail::completion_token Token>
   auto AsyncFlushWithTimeout(Timeout timeout, Token&& token) const {
-    return detail::async_flush(detail::prepare("AsyncFlushWithTimeout", state_, Retry{}), within(timeout),
+    return detail::async_flush(detail::prepare("AsyncFlushWithTimeout", handle_, Retry{}), within(timeout),
                                std::forward<Token>(token));
   }
 
@@ -113,8 +115,8 @@ class Conn : public PkgOperations {
   /// Source: GoFrame: Conn.SetDeadline.
   void SetDeadline(std::chrono::steady_clock::time_point at, OnError on_error = {}) const {
     if (connected("SetDeadline", on_error)) {
-      state_->set_recv_deadline(at);
-      state_->set_send_deadline(at);
+      handle_->set_recv_deadline(at);
+      handle_->set_send_deadline(at);
     }
   }
   /// Does what SetDeadline does, for receives only.
@@ -123,7 +125,7 @@ class Conn : public PkgOperations {
   /// Source: GoFrame: Conn.SetDeadlineRecv.
   /// Differs: RecvWithTimeout and its like do not change it.
   void SetDeadlineRecv(std::chrono::steady_clock::time_point at, OnError on_error = {}) const {
-    if (connected("SetDeadlineRecv", on_error)) state_->set_recv_deadline(at);
+    if (connected("SetDeadlineRecv", on_error)) handle_->set_recv_deadline(at);
   }
   /// Does what SetDeadline does, for sends only.
   ///
@@ -131,7 +133,7 @@ class Conn : public PkgOperations {
   /// Source: GoFrame: Conn.SetDeadlineSend.
   /// Differs: SendWithTimeout and its like do not change it.
   void SetDeadlineSend(std::chrono::steady_clock::time_point at, OnError on_error = {}) const {
-    if (connected("SetDeadlineSend", on_error)) state_->set_send_deadline(at);
+    if (connected("SetDeadlineSend", on_error)) handle_->set_send_deadline(at);
   }
 
   /// Sets how long nothing must have come before Recv with a negative length returns; 1 ms by default.
@@ -146,14 +148,14 @@ class Conn : public PkgOperations {
       });
       return;
     }
-    state_->set_buffer_wait(wait);
+    handle_->set_buffer_wait(wait);
   }
 
   /// Sets what it means that a send is done, for sends from now on.
   ///
   /// Errors: asio::error::not_connected.
   void SetSendMode(SendMode mode, OnError on_error = {}) const {
-    if (connected("SetSendMode", on_error)) state_->set_mode(mode);
+    if (connected("SetSendMode", on_error)) handle_->set_mode(mode);
   }
 
   // ---- Closing
@@ -164,7 +166,7 @@ class Conn : public PkgOperations {
   ///
   /// Source: GoFrame: Conn.Close.
   void Close() const noexcept {
-    if (state_ != nullptr) state_->close_or_give_back();
+    if (handle_ != nullptr) handle_->close_or_give_back();
   }
 
   /// Closes and waits until everything is delivered, at most `timeout`. Returns whether the peer's system has all of
@@ -173,12 +175,12 @@ class Conn : public PkgOperations {
   /// Errors: Errc::Timeout when it is not done in time (it goes on in the background); Errc::WouldDeadlock on an io
   /// thread of gtcp; asio::error::not_connected.
   bool CloseAndWait(Timeout timeout, OnError on_error = {}) const {
-    const detail::prepared op = detail::prepare("CloseAndWait", state_, Retry{});
+    const detail::prepared op = detail::prepare("CloseAndWait", handle_, Retry{});
     std::error_code error = op.error;
     bool delivered = false;
     if (!error) {
-      state_->close(false);
-      delivered = state_->wait_closed(within(timeout), error);
+      handle_->close(false);
+      delivered = handle_->wait_closed(detail::deadline_after(timeout), error);
     }
     op.report(on_error, error);
     return delivered;
@@ -191,11 +193,11 @@ class Conn : public PkgOperations {
   /// Errors: asio::error::not_connected; std::errc::not_enough_memory: it closes, without anybody waiting for it.
   /// Cancellation: none; the linger time is its limit.
   [[nodiscard]] asio::awaitable<bool> AsyncClose(OnError on_error = {}) const {
-    return await_close(detail::prepare("AsyncClose", state_, Retry{}), on_error);
+    return await_close(detail::prepare("AsyncClose", handle_, Retry{}), on_error);
   }
   template <detail::completion_token Token>
   auto AsyncClose(Token&& token) const {
-    return detail::async_close(detail::prepare("AsyncClose", state_, Retry{}), std::forward<Token>(token));
+    return detail::async_close(detail::prepare("AsyncClose", handle_, Retry{}), std::forward<Token>(token));
   }
 
   /// Ends sending only, behind everything that was sent: the peer sees the end of the stream, and can go on sending.
@@ -203,31 +205,33 @@ class Conn : public PkgOperations {
   ///
   /// Errors: asio::error::not_connected.
   void CloseWrite(OnError on_error = {}) const {
-    if (connected("CloseWrite", on_error)) state_->close_write();
+    if (connected("CloseWrite", on_error)) handle_->close_write();
   }
 
   /// Closes at once and throws away what is not delivered: the peer sees a reset.
   void Abort() const noexcept {
-    if (state_ != nullptr) state_->close(true);
+    if (handle_ != nullptr) handle_->close(true);
   }
 
   /// Keeps the Server from closing the connection when its handler has returned, so that a copy can be used elsewhere.
   void Detach() const noexcept {
-    if (state_ != nullptr) state_->detach();
+    if (handle_ != nullptr) handle_->detach();
   }
 
-  /// Whether Close or Abort was called.
-  bool IsClosed() const noexcept { return state_ == nullptr || state_->closed(); }
+  /// Whether this side has closed: by Close, Abort, the last handle, a limit or QueuePolicy::Close; true if not
+  /// connected. The peer's end does not count, see CloseReason.
+  bool IsClosed() const noexcept { return handle_ == nullptr || handle_->closed(); }
 
-  /// Why the connection ended: the first fatal error of the stream, Errc::Closed, or no error while it is open.
+  /// Why the connection ended: the first fatal error of the stream, Errc::Closed, or no error while it is open;
+  /// asio::error::not_connected for a default-constructed Conn.
   std::error_code CloseReason() const {
-    return state_ != nullptr ? state_->close_reason() : make_error_code(asio::error::not_connected);
+    return handle_ != nullptr ? handle_->close_reason() : make_error_code(asio::error::not_connected);
   }
 
   /// Returns what went over the connection so far; also after Close.
   ///
   /// Thread safety: may be called from any thread.
-  ConnStats Stats() const { return state_ != nullptr ? state_->counted() : ConnStats(); }
+  ConnStats Stats() const { return handle_ != nullptr ? handle_->counted() : ConnStats(); }
 
   // ---- Packages by callback
 
@@ -265,7 +269,8 @@ class Conn : public PkgOperations {
 
   /// Runs `job` every `interval`, the first time an interval from now, until the connection is closed.
   ///
-  /// Errors: those of SetTimeout, and Errc::InvalidOption for an interval of zero or less. Lifetimes: as SetTimeout.
+  /// Errors: those of SetTimeout, and Errc::InvalidOption for an interval of zero or less.
+  /// Lifetimes: as SetTimeout.
   template <class Job>
     requires(std::invocable<std::decay_t<Job>&, Conn> || std::invocable<std::decay_t<Job>&>)
   TimerEntry SetInterval(std::chrono::nanoseconds interval, Job&& job) const {
@@ -279,34 +284,35 @@ class Conn : public PkgOperations {
   // ---- About the connection
 
   /// The address of the peer, "127.0.0.1:51220", or the path of a unix socket. Valid after Close too.
-  std::string RemoteAddr() const { return state_ != nullptr ? state_->remote_address() : std::string(); }
+  std::string RemoteAddr() const { return handle_ != nullptr ? handle_->remote_address() : std::string(); }
   /// The own address. Valid after Close too.
-  std::string LocalAddr() const { return state_ != nullptr ? state_->local_address() : std::string(); }
+  std::string LocalAddr() const { return handle_ != nullptr ? handle_->local_address() : std::string(); }
 
   /// A number that no other connection of this process has; 0 if not connected.
-  std::uint64_t Id() const noexcept { return state_ != nullptr ? state_->id() : 0; }
+  std::uint64_t Id() const noexcept { return handle_ != nullptr ? handle_->id() : 0; }
 
   /// A place for whatever the user wants to keep with the connection.
   ///
   /// Errors: std::system_error with asio::error::not_connected.
   /// Thread safety: none; it is the user's.
   std::any& UserData() const {
-    if (state_ == nullptr) throw std::system_error(make_error_code(asio::error::not_connected), "UserData");
-    return state_->user_data();
+    if (handle_ == nullptr) throw std::system_error(make_error_code(asio::error::not_connected), "UserData");
+    return handle_->user_data();
   }
 
   /// The executor on which asynchronous operations go on whose handlers have none of their own.
   executor_type get_executor() const {
-    return state_ != nullptr ? state_->executor() : executor_type(asio::system_executor());
+    return handle_ != nullptr ? handle_->executor() : executor_type(asio::system_executor());
   }
 
   /// The system's descriptor, which stays the Conn's; invalid after closing. Reading or writing through it would break
-  /// the framing.
+  /// the framing. A pooled connection does not go back to its pool after that. Another thread's Close may end the
+  /// descriptor at any time.
   NativeHandle GetNativeHandle() const {
     NativeHandle handle = detail::invalid_native_socket;
-    if (state_ != nullptr) {
-      state_->keep_from_pool();
-      static_cast<void>(state_->with_descriptor([&](NativeHandle descriptor) {
+    if (handle_ != nullptr) {
+      handle_->keep_from_pool();
+      static_cast<void>(handle_->with_descriptor([&](NativeHandle descriptor) {
         handle = descriptor;
         return std::error_code();
       }));
@@ -334,8 +340,8 @@ class Conn : public PkgOperations {
   bool KeepAlive(OnError on_error = {}) const {
     return get_option("KeepAlive", detail::socket_option::keep_alive, on_error) != 0;
   }
-  /// Sets when the first keep-alive probe is sent, the pause between probes, and how many stay unanswered; 0 leaves a
-  /// value as it is.
+  /// Sets when the first keep-alive probe is sent, the pause between probes, and how many unanswered ones end the
+  /// connection; 0 leaves a value as it is.
   void SetKeepAliveTimes(std::chrono::seconds idle, std::chrono::seconds interval, int count,
                          OnError on_error = {}) const {
     if (!connected("SetKeepAliveTimes", on_error)) return;
@@ -343,12 +349,12 @@ class Conn : public PkgOperations {
     std::error_code error =
         detail::check(ConnOption{.KeepAliveIdle = idle, .KeepAliveInterval = interval, .KeepAliveCount = count}, why);
     if (!error) {
-      state_->keep_from_pool();
-      error = state_->with_descriptor([&](NativeHandle descriptor) {
+      handle_->keep_from_pool();
+      error = handle_->with_descriptor([&](NativeHandle descriptor) {
         return detail::set(descriptor, detail::keep_alive_times(idle, interval, count));
       });
     }
-    on_error.Report(error, [&] { return "SetKeepAliveTimes: " + why; });
+    on_error.Report(error, [&] { return detail::with_reason("SetKeepAliveTimes", why); });
   }
   /// Sets the size of the system's receive buffer in bytes (SO_RCVBUF). Linux takes twice of it, for its own use.
   void SetRecvBufferSize(std::size_t bytes, OnError on_error = {}) const {
@@ -371,7 +377,7 @@ class Conn : public PkgOperations {
     if (!connected("SetLinger", on_error)) return;
     std::string why;
     const std::error_code error = detail::check(ConnOption{.Linger = linger}, why);
-    if (!error) state_->set_linger(linger);
+    if (!error) handle_->set_linger(linger);
     on_error.Report(error, [&] { return "SetLinger: " + why; });
   }
 
@@ -380,17 +386,17 @@ class Conn : public PkgOperations {
   friend struct detail::conn_access;
   friend struct std::hash<Conn>;
 
-  explicit Conn(detail::conn_ptr handle) : PkgOperations(std::move(handle)) {}
+  explicit Conn(detail::conn_handle handle) : PkgOperations(std::move(handle)) {}
 
   bool connected(const char* name, const OnError& on_error) const {
-    const std::error_code error = state_ == nullptr ? make_error_code(asio::error::not_connected) : std::error_code();
+    const std::error_code error = handle_ == nullptr ? make_error_code(asio::error::not_connected) : std::error_code();
     on_error.Report(error, [&] { return std::string(name); });
     return !error;
   }
 
   void flush(const char* name, const detail::time_limit& until, const OnError& on_error) const {
-    const detail::prepared op = detail::prepare(name, state_, Retry{});
-    op.report(on_error, op.error ? op.error : state_->flush(until));
+    const detail::prepared op = detail::prepare(name, handle_, Retry{});
+    op.report(on_error, op.error ? op.error : handle_->flush(until));
   }
 
   static asio::awaitable<void> await_flush(detail::prepared op, detail::time_limit limit, OnError on_error) {
@@ -410,10 +416,10 @@ class Conn : public PkgOperations {
 
   void set_option(const char* name, detail::socket_option option, std::size_t value, const OnError& on_error) const {
     if (!connected(name, on_error)) return;
-    state_->keep_from_pool();
+    handle_->keep_from_pool();
     constexpr std::size_t max_int = std::numeric_limits<int>::max();
     const std::error_code error =
-        value > max_int ? make_error_code(Errc::InvalidOption) : state_->with_descriptor([&](NativeHandle descriptor) {
+        value > max_int ? make_error_code(Errc::InvalidOption) : handle_->with_descriptor([&](NativeHandle descriptor) {
           return detail::set_option(descriptor, option, static_cast<int>(value));
         });
     on_error.Report(error, [&] { return std::string(name) + "(" + std::to_string(value) + ")"; });
@@ -422,19 +428,19 @@ class Conn : public PkgOperations {
   int get_option(const char* name, detail::socket_option option, const OnError& on_error) const {
     int value = 0;
     if (!connected(name, on_error)) return value;
-    const std::error_code error =
-        state_->with_descriptor([&](NativeHandle descriptor) { return detail::get_option(descriptor, option, value); });
+    const std::error_code error = handle_->with_descriptor(
+        [&](NativeHandle descriptor) { return detail::get_option(descriptor, option, value); });
     on_error.Report(error, [&] { return std::string(name); });
     return value;
   }
 
   template <class Job>
   TimerEntry bind_timer(const detail::timer_spec& spec, Job&& job) const {
-    if (state_ == nullptr) throw std::system_error(make_error_code(asio::error::not_connected), spec.name);
+    if (handle_ == nullptr) throw std::system_error(make_error_code(asio::error::not_connected), spec.name);
     if (detail::is_empty_callable(job)) detail::throw_invalid_timer(spec.name, "the job is empty");
     const TimerEntry entry = detail::timer_access::add(
         DefaultTimer(), spec,
-        [weak = std::weak_ptr(state_), job = std::decay_t<Job>(std::forward<Job>(job))]() mutable {
+        [weak = std::weak_ptr(handle_), job = std::decay_t<Job>(std::forward<Job>(job))]() mutable {
           const Conn conn(weak.lock());
           if (conn.IsClosed()) return false;
           if constexpr (std::invocable<std::decay_t<Job>&, Conn>)
@@ -444,7 +450,7 @@ class Conn : public PkgOperations {
           return !conn.IsClosed();
         });
     try {
-      state_->bind(entry);
+      handle_->bind(entry);
     } catch (const std::bad_alloc&) {
       detail::timer_access::close_without_waiting(entry);
       throw;
@@ -460,7 +466,7 @@ class Conn : public PkgOperations {
 /// nor blocks.
 class Cork {
  public:
-  explicit Cork(const Conn& conn) : guard_(conn.state_) {}
+  explicit Cork(const Conn& conn) : guard_(conn.handle_) {}
 
  private:
   detail::cork_guard guard_;
@@ -468,15 +474,17 @@ class Cork {
 
 namespace detail {
 
-/// How the rest of the library makes a Conn, and gets at its state.
+/// How the rest of the library makes a Conn, and gets at what is behind it.
 struct conn_access {
   /// Makes the first handle: dropped with all its copies, the connection closes.
   static Conn make(std::shared_ptr<conn_state> state) {
     conn_state* const raw = state.get();
-    return Conn(conn_ptr(raw, [state = std::move(state)](conn_state*) noexcept { state->close_or_give_back(); }));
+    return Conn(conn_handle(raw, [state = std::move(state)](conn_state*) noexcept { state->close_or_give_back(); }));
   }
 
-  static const conn_ptr& state(const Conn& conn) noexcept { return conn.state_; }
+  static const conn_handle& handle(const Conn& conn) noexcept { return conn.handle_; }
+
+  static conn_ptr state(const Conn& conn) { return state_of(conn.handle_); }
 
   static Conn lock(const std::weak_ptr<conn_state>& handle) { return Conn(handle.lock()); }
 };
@@ -486,7 +494,7 @@ template <class Handler, class OnClose>
 class callback_sink final : public pkg_sink {
  public:
   template <class FromHandler, class FromOnClose>
-  callback_sink(const conn_ptr& handle, FromHandler&& handler, FromOnClose&& on_close)
+  callback_sink(const conn_handle& handle, FromHandler&& handler, FromOnClose&& on_close)
       : handle_(handle),
         state_(state_of(handle)),
         handler_(std::forward<FromHandler>(handler)),
@@ -525,12 +533,12 @@ template <class Handler, class OnClose>
   requires(std::invocable<std::decay_t<Handler>&, Conn&, std::string_view> &&
            std::invocable<std::decay_t<OnClose>&, Conn&, std::error_code>)
 void Conn::SetPkgHandler(Handler&& handler, OnClose&& on_close) const {
-  if (state_ == nullptr) throw std::system_error(make_error_code(asio::error::not_connected), "SetPkgHandler");
+  if (handle_ == nullptr) throw std::system_error(make_error_code(asio::error::not_connected), "SetPkgHandler");
   if (detail::is_empty_callable(handler))
     throw std::system_error(make_error_code(Errc::InvalidOption), "SetPkgHandler: the handler is empty");
   using sink = detail::callback_sink<std::decay_t<Handler>, std::decay_t<OnClose>>;
-  detail::pkg_pump::start(detail::state_of(state_), std::make_unique<sink>(state_, std::forward<Handler>(handler),
-                                                                           std::forward<OnClose>(on_close)));
+  detail::pkg_pump::start(detail::state_of(handle_), std::make_unique<sink>(handle_, std::forward<Handler>(handler),
+                                                                            std::forward<OnClose>(on_close)));
 }
 
 }  // namespace gtcp
@@ -538,7 +546,7 @@ void Conn::SetPkgHandler(Handler&& handler, OnClose&& on_close) const {
 template <>
 struct std::hash<gtcp::Conn> {
   std::size_t operator()(const gtcp::Conn& conn) const noexcept {
-    return std::hash<gtcp::detail::conn_ptr>()(conn.state_);
+    return std::hash<gtcp::detail::conn_handle>()(conn.handle_);
   }
 };
 

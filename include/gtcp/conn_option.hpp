@@ -46,11 +46,11 @@ struct ConnOption {
   bool NoDelay = true;
   /// Lets the system probe connections on which nothing happens (SO_KEEPALIVE).
   bool KeepAlive = true;
-  /// How long nothing happens before the first probe; 0 is the system's default.
+  /// How long nothing happens before the first probe; 0 is the system's default. At most 32,767 s, more counts as that.
   std::chrono::seconds KeepAliveIdle{15};
-  /// The pause between probes; 0 is the system's default.
+  /// The pause between probes; 0 is the system's default. At most 32,767 s, more counts as that.
   std::chrono::seconds KeepAliveInterval{15};
-  /// How many unanswered probes end the connection; 0 is the system's default.
+  /// How many unanswered probes end the connection; 0 is the system's default. At most 127, more counts as that.
   int KeepAliveCount = 9;
   /// The system's receive buffer (SO_RCVBUF) in bytes; 0 leaves it to the system, which is best for most.
   std::size_t RecvBufferSize = 0;

@@ -50,6 +50,14 @@ inline Conn NewConn(std::string_view address, std::chrono::nanoseconds timeout, 
   return NewConn(address, timeout, {}, ec);
 }
 
+namespace detail {
+
+template <class T>
+concept dial_token = completion_token<T> && !std::convertible_to<T, std::chrono::nanoseconds> &&
+                     !std::same_as<std::remove_cvref_t<T>, ConnOption>;
+
+}  // namespace detail
+
 /// Connects asynchronously. Completion: void(std::error_code, Conn). The handler is not called from within this
 /// function. An awaited Conn goes on on the coroutine's executor unless the option names one.
 ///
@@ -59,28 +67,33 @@ inline Conn NewConn(std::string_view address, std::chrono::nanoseconds timeout, 
   return detail::await_connect(std::make_shared<detail::connector>(std::move(address), timeout, option), "AsyncNewConn",
                                on_error);
 }
-// No default argument for the option: before version 13 g++ copies a ConnOption that is made by braces inside of a
-// co_await expression byte by byte. Where you give one with such a compiler, give it a name first.
+// No default argument for the option: g++ before 13 destroys temporary aggregates inside of a co_await expression at
+// the wrong address. Where you give an option with such a compiler, give it a name first.
 [[nodiscard]] inline asio::awaitable<Conn> AsyncNewConn(std::string address,
                                                         std::chrono::nanoseconds timeout = DefaultConnTimeout) {
   return AsyncNewConn(std::move(address), timeout, ConnOption());
 }
+[[nodiscard]] inline asio::awaitable<Conn> AsyncNewConn(std::string address, const ConnOption& option,
+                                                        OnError on_error = {}) {
+  return AsyncNewConn(std::move(address), DefaultConnTimeout, option, on_error);
+}
 [[nodiscard]] inline asio::awaitable<Conn> AsyncNewConn(std::string address, std::error_code& ec) {
   return AsyncNewConn(std::move(address), DefaultConnTimeout, ConnOption(), ec);
 }
-template <detail::completion_token Token>
+[[nodiscard]] inline asio::awaitable<Conn> AsyncNewConn(std::string address, std::chrono::nanoseconds timeout,
+                                                        std::error_code& ec) {
+  return AsyncNewConn(std::move(address), timeout, ConnOption(), ec);
+}
+template <detail::dial_token Token>
 auto AsyncNewConn(std::string address, std::chrono::nanoseconds timeout, const ConnOption& option, Token&& token) {
   return detail::async_connect(std::make_shared<detail::connector>(std::move(address), timeout, option),
                                std::forward<Token>(token));
 }
-template <detail::completion_token Token>
-  requires(!std::convertible_to<Token, std::chrono::nanoseconds> &&
-           !std::same_as<std::remove_cvref_t<Token>, ConnOption>)
+template <detail::dial_token Token>
 auto AsyncNewConn(std::string address, Token&& token) {
   return AsyncNewConn(std::move(address), DefaultConnTimeout, ConnOption(), std::forward<Token>(token));
 }
-template <detail::completion_token Token>
-  requires(!std::same_as<std::remove_cvref_t<Token>, ConnOption>)
+template <detail::dial_token Token>
 auto AsyncNewConn(std::string address, std::chrono::nanoseconds timeout, Token&& token) {
   return AsyncNewConn(std::move(address), timeout, ConnOption(), std::forward<Token>(token));
 }
@@ -99,7 +112,7 @@ inline Conn NewConnByNetConn(Conn::NativeHandle descriptor, std::string_view rec
   if (!error) error = detail::check_stream_socket(descriptor);
   if (!error) error = detail::prepare_socket(descriptor);
   if (!error) error = detail::apply(option, descriptor, detail::socket_address::of(descriptor).is_unix());
-  if (error) throw std::system_error(error, "NewConnByNetConn" + (why.empty() ? why : ": " + why));
+  if (error) throw std::system_error(error, detail::with_reason("NewConnByNetConn", why));
   auto state = std::make_shared<detail::conn_state>(descriptor, option);
   guard.release();
   state->prime(received);

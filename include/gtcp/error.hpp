@@ -5,7 +5,7 @@
 // What can go wrong in gtcp itself. Errors of the system and of Asio pass through untouched, in their own
 // categories; everything that gtcp adds is an Errc in the category "gtcp".
 
-// Before Asio, which asks it what the library has (aligned_alloc) and must get the same answer in every file.
+// First: Asio must see the library's feature macros, and the same ones in every file.
 #include <cstddef>
 
 #include <asio/error.hpp>
@@ -50,8 +50,9 @@ enum class Errc {
   TlsTruncated = 13,
   /// The Server is shutting down: nothing more is received. Fatal for receiving; sends are still delivered.
   Draining = 14,
-  /// The outbox has no room, and QueuePolicy says not to wait for it. Not fatal, but under QueuePolicy::Close: nothing
-  /// of the package was taken.
+  /// The outbox has no room, and QueuePolicy says not to wait for it. Not fatal: nothing of the package was taken.
+  /// Under
+  /// QueuePolicy::Close the connection is reset as well, and what follows fails with Errc::Closed.
   QueueFull = 15,
   /// A Server's limit: no package came within ServerOption::FirstPkgTimeout. Fatal.
   FirstPkgTimeout = 16,
@@ -143,6 +144,9 @@ class error_category final : public std::error_category {
 // No local static variable, see per_process.
 inline constinit const error_category the_error_category{};
 
+/// What an operation fails with for which this process has no memory.
+inline std::error_code no_memory_error() noexcept { return std::make_error_code(std::errc::not_enough_memory); }
+
 /// Whether the same operation may succeed a little later: the system was short of memory for it, and no byte moved.
 inline bool is_transient(const std::error_code& ec) noexcept {
   // Values, not conditions: the category of Asio 1.22 knows none.
@@ -155,9 +159,10 @@ inline const std::error_category& ErrorCategory() noexcept { return detail::the_
 
 /// Says whether an error means that the connection can no longer be used for what failed.
 ///
-/// False for success, for what is reported before any input or output (bad options, too long data), for
-/// operations that timed out or were cancelled, and for a package that is not the JSON that was asked for. True for
-/// all else: end of file, resets, Errc::Closed, broken framing. After end of file sending may still work.
+/// False for success; for what is reported before any input or output (bad options, too long data, no room in the
+/// outbox, a call that would block an io thread, a shortage of memory); for operations that timed out or were
+/// cancelled; for a package that is not the JSON that was asked for, and a line that is too long. True for all else:
+/// end of file, resets, Errc::Closed, broken framing. After end of file sending may still work.
 ///
 /// Thread safety: may be called from any thread.
 inline bool IsFatal(const std::error_code& ec) noexcept {
@@ -181,6 +186,15 @@ inline bool IsFatal(const std::error_code& ec) noexcept {
          ec != asio::error::interrupted && !detail::is_transient(ec) && ec != std::errc::not_enough_memory &&
          ec != std::errc::no_buffer_space;
 }
+
+namespace detail {
+
+/// What a failed operation is called in its error, and why it failed if that is more than the error's own text.
+inline std::string with_reason(std::string name, const std::string& why) {
+  return why.empty() ? name : name + ": " + why;
+}
+
+}  // namespace detail
 
 /// Says what a blocking operation, or an awaited one, does with its error: nothing given, it throws std::system_error,
 /// whose what() names the operation, the peer and what was wrong; given a std::error_code, it fills that, and clears it

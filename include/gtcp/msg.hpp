@@ -198,25 +198,25 @@ inline Msg RecvMsgWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout
 /// Example:
 ///     co_await gtcp::AsyncSendMsg(conn, {.Act = "hello", .Data = "My name's John!"});
 template <detail::msg_like T = detail::msg_view, class... Ending>
-  requires detail::json_ending<void(std::error_code), Ending...>
+  requires detail::operation_ending<void(std::error_code), Ending...>
 [[nodiscard]] auto AsyncSendMsg(const Conn& conn, const T& msg, Ending&&... ending) {
   return detail::async_send_json({"AsyncSendMsg"}, conn, msg, std::forward<Ending>(ending)...);
 }
 template <detail::msg_like T = detail::msg_view, class... Ending>
-  requires detail::json_ending<void(std::error_code), Ending...>
+  requires detail::operation_ending<void(std::error_code), Ending...>
 [[nodiscard]] auto AsyncSendMsg(const Conn& conn, const T& msg, PkgOption option, Ending&&... ending) {
   return detail::async_send_json({"AsyncSendMsg", option}, conn, msg, std::forward<Ending>(ending)...);
 }
 
 /// The same, within `timeout`: see Conn::AsyncSendPkgWithTimeout.
 template <detail::msg_like T = detail::msg_view, class... Ending>
-  requires detail::json_ending<void(std::error_code), Ending...>
+  requires detail::operation_ending<void(std::error_code), Ending...>
 [[nodiscard]] auto AsyncSendMsgWithTimeout(const Conn& conn, const T& msg, std::chrono::nanoseconds timeout,
                                            Ending&&... ending) {
   return detail::async_send_json({"AsyncSendMsgWithTimeout", {}, timeout}, conn, msg, std::forward<Ending>(ending)...);
 }
 template <detail::msg_like T = detail::msg_view, class... Ending>
-  requires detail::json_ending<void(std::error_code), Ending...>
+  requires detail::operation_ending<void(std::error_code), Ending...>
 [[nodiscard]] auto AsyncSendMsgWithTimeout(const Conn& conn, const T& msg, std::chrono::nanoseconds timeout,
                                            PkgOption option, Ending&&... ending) {
   return detail::async_send_json({"AsyncSendMsgWithTimeout", option, timeout}, conn, msg,
@@ -226,28 +226,30 @@ template <detail::msg_like T = detail::msg_view, class... Ending>
 /// Receives one package and reads it as a message.
 ///
 /// Completion: void(std::error_code, Msg), as Conn::AsyncRecvPkg; without a token asio::awaitable<Msg>. Only the
-/// awaitable that throws quotes a package that is no message. Errors: as RecvMsg. Cancellation: as Conn::AsyncRecvPkg:
-/// nothing is lost. Example:
+/// awaitable that throws quotes a package that is no message.
+///
+/// Errors: as RecvMsg.
+/// Cancellation: as Conn::AsyncRecvPkg: nothing is lost. Example:
 ///     const gtcp::Msg msg = co_await gtcp::AsyncRecvMsg(conn);
 template <class... Ending>
-  requires detail::json_ending<void(std::error_code, Msg), Ending...>
+  requires detail::operation_ending<void(std::error_code, Msg), Ending...>
 [[nodiscard]] auto AsyncRecvMsg(const Conn& conn, Ending&&... ending) {
   return detail::async_recv_json<Msg>({"AsyncRecvMsg"}, conn, std::forward<Ending>(ending)...);
 }
 template <class... Ending>
-  requires detail::json_ending<void(std::error_code, Msg), Ending...>
+  requires detail::operation_ending<void(std::error_code, Msg), Ending...>
 [[nodiscard]] auto AsyncRecvMsg(const Conn& conn, PkgOption option, Ending&&... ending) {
   return detail::async_recv_json<Msg>({"AsyncRecvMsg", option}, conn, std::forward<Ending>(ending)...);
 }
 
 /// The same, within `timeout`: see Conn::AsyncRecvPkgWithTimeout. A timeout loses nothing.
 template <class... Ending>
-  requires detail::json_ending<void(std::error_code, Msg), Ending...>
+  requires detail::operation_ending<void(std::error_code, Msg), Ending...>
 [[nodiscard]] auto AsyncRecvMsgWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, Ending&&... ending) {
   return detail::async_recv_json<Msg>({"AsyncRecvMsgWithTimeout", {}, timeout}, conn, std::forward<Ending>(ending)...);
 }
 template <class... Ending>
-  requires detail::json_ending<void(std::error_code, Msg), Ending...>
+  requires detail::operation_ending<void(std::error_code, Msg), Ending...>
 [[nodiscard]] auto AsyncRecvMsgWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, PkgOption option,
                                            Ending&&... ending) {
   return detail::async_recv_json<Msg>({"AsyncRecvMsgWithTimeout", option, timeout}, conn,
@@ -310,29 +312,29 @@ T RecvJsonWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, std::e
 /// Completion: void(std::error_code), as Conn::AsyncSendPkg; without a token asio::awaitable<void>.
 /// Errors: as SendJson; also what can't be written is told by the completion.
 /// Cancellation: as Conn::AsyncSendPkg.
-/// Lifetimes: the value is written to JSON before the function returns; nothing is borrowed. g++ 12 breaks temporary
-/// objects of aggregate classes inside of a co_await expression: give it a variable.
+/// Lifetimes: the value is written to JSON before the function returns; nothing is borrowed. With g++
+/// before 13 give a value of an aggregate class a name first, as the option of AsyncNewConn.
 template <detail::json_writable T, class... Ending>
-  requires detail::json_ending<void(std::error_code), Ending...>
+  requires detail::operation_ending<void(std::error_code), Ending...>
 [[nodiscard]] auto AsyncSendJson(const Conn& conn, const T& value, Ending&&... ending) {
   return detail::async_send_json({"AsyncSendJson"}, conn, value, std::forward<Ending>(ending)...);
 }
 template <detail::json_writable T, class... Ending>
-  requires detail::json_ending<void(std::error_code), Ending...>
+  requires detail::operation_ending<void(std::error_code), Ending...>
 [[nodiscard]] auto AsyncSendJson(const Conn& conn, const T& value, PkgOption option, Ending&&... ending) {
   return detail::async_send_json({"AsyncSendJson", option}, conn, value, std::forward<Ending>(ending)...);
 }
 
 /// The same, within `timeout`: see Conn::AsyncSendPkgWithTimeout.
 template <detail::json_writable T, class... Ending>
-  requires detail::json_ending<void(std::error_code), Ending...>
+  requires detail::operation_ending<void(std::error_code), Ending...>
 [[nodiscard]] auto AsyncSendJsonWithTimeout(const Conn& conn, const T& value, std::chrono::nanoseconds timeout,
                                             Ending&&... ending) {
   return detail::async_send_json({"AsyncSendJsonWithTimeout", {}, timeout}, conn, value,
                                  std::forward<Ending>(ending)...);
 }
 template <detail::json_writable T, class... Ending>
-  requires detail::json_ending<void(std::error_code), Ending...>
+  requires detail::operation_ending<void(std::error_code), Ending...>
 [[nodiscard]] auto AsyncSendJsonWithTimeout(const Conn& conn, const T& value, std::chrono::nanoseconds timeout,
                                             PkgOption option, Ending&&... ending) {
   return detail::async_send_json({"AsyncSendJsonWithTimeout", option, timeout}, conn, value,
@@ -342,26 +344,29 @@ template <detail::json_writable T, class... Ending>
 /// Receives one package and reads it as any value that nlohmann/json can convert.
 ///
 /// Completion: void(std::error_code, T), as Conn::AsyncRecvPkg; without a token asio::awaitable<T>. T's from_json runs
-/// on the handler's executor. Errors: as RecvJson. Cancellation: as Conn::AsyncRecvPkg: nothing is lost.
+/// on the handler's executor.
+///
+/// Errors: as RecvJson.
+/// Cancellation: as Conn::AsyncRecvPkg: nothing is lost.
 template <detail::json_readable T, class... Ending>
-  requires detail::json_ending<void(std::error_code, T), Ending...>
+  requires detail::operation_ending<void(std::error_code, T), Ending...>
 [[nodiscard]] auto AsyncRecvJson(const Conn& conn, Ending&&... ending) {
   return detail::async_recv_json<T>({"AsyncRecvJson"}, conn, std::forward<Ending>(ending)...);
 }
 template <detail::json_readable T, class... Ending>
-  requires detail::json_ending<void(std::error_code, T), Ending...>
+  requires detail::operation_ending<void(std::error_code, T), Ending...>
 [[nodiscard]] auto AsyncRecvJson(const Conn& conn, PkgOption option, Ending&&... ending) {
   return detail::async_recv_json<T>({"AsyncRecvJson", option}, conn, std::forward<Ending>(ending)...);
 }
 
 /// The same, within `timeout`: see Conn::AsyncRecvPkgWithTimeout. A timeout loses nothing.
 template <detail::json_readable T, class... Ending>
-  requires detail::json_ending<void(std::error_code, T), Ending...>
+  requires detail::operation_ending<void(std::error_code, T), Ending...>
 [[nodiscard]] auto AsyncRecvJsonWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, Ending&&... ending) {
   return detail::async_recv_json<T>({"AsyncRecvJsonWithTimeout", {}, timeout}, conn, std::forward<Ending>(ending)...);
 }
 template <detail::json_readable T, class... Ending>
-  requires detail::json_ending<void(std::error_code, T), Ending...>
+  requires detail::operation_ending<void(std::error_code, T), Ending...>
 [[nodiscard]] auto AsyncRecvJsonWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout, PkgOption option,
                                             Ending&&... ending) {
   return detail::async_recv_json<T>({"AsyncRecvJsonWithTimeout", option, timeout}, conn,

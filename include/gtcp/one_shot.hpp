@@ -40,14 +40,16 @@ namespace gtcp {
 ///
 /// Source: GoFrame: gtcp.Send.
 inline void Send(std::string_view address, Payload data, Retry retry = {}, OnError on_error = {}) {
-  detail::run(detail::one_shot_call::bytes("Send", address, retry), data, on_error);
+  detail::run_one_shot(detail::one_shot_call::bytes("Send", address, retry), data, on_error);
 }
 inline void Send(std::string_view address, Payload data, std::error_code& ec) { Send(address, data, {}, ec); }
 
+/// Does what Send does, within `timeout`, connecting included.
+///
 /// Source: GoFrame: gtcp.SendWithTimeout.
 inline void SendWithTimeout(std::string_view address, Payload data, std::chrono::nanoseconds timeout, Retry retry = {},
                             OnError on_error = {}) {
-  detail::run(detail::one_shot_call::bytes("SendWithTimeout", address, retry).within(timeout), data, on_error);
+  detail::run_one_shot(detail::one_shot_call::bytes("SendWithTimeout", address, retry).within(timeout), data, on_error);
 }
 inline void SendWithTimeout(std::string_view address, Payload data, std::chrono::nanoseconds timeout,
                             std::error_code& ec) {
@@ -59,16 +61,19 @@ inline void SendWithTimeout(std::string_view address, Payload data, std::chrono:
 /// Source: GoFrame: gtcp.SendRecv.
 inline std::string SendRecv(std::string_view address, Payload data, int length, Retry retry = {},
                             OnError on_error = {}) {
-  return detail::run(detail::one_shot_call::bytes("SendRecv", address, retry).receiving(length), data, on_error);
+  return detail::run_one_shot(detail::one_shot_call::bytes("SendRecv", address, retry).receiving(length), data,
+                              on_error);
 }
 inline std::string SendRecv(std::string_view address, Payload data, int length, std::error_code& ec) {
   return SendRecv(address, data, length, {}, ec);
 }
 
+/// Does what SendRecv does, within `timeout`, connecting included.
+///
 /// Source: GoFrame: gtcp.SendRecvWithTimeout.
 inline std::string SendRecvWithTimeout(std::string_view address, Payload data, int length,
                                        std::chrono::nanoseconds timeout, Retry retry = {}, OnError on_error = {}) {
-  return detail::run(
+  return detail::run_one_shot(
       detail::one_shot_call::bytes("SendRecvWithTimeout", address, retry).receiving(length).within(timeout), data,
       on_error);
 }
@@ -85,15 +90,18 @@ inline std::string SendRecvWithTimeout(std::string_view address, Payload data, i
 ///     gtcp::SendPkg("127.0.0.1:8999", "hello", {.HeaderSize = 4});
 /// Source: GoFrame: gtcp.SendPkg.
 inline void SendPkg(std::string_view address, Payload data, PkgOption option = {}, OnError on_error = {}) {
-  detail::run(detail::one_shot_call::package("SendPkg", address, option, data.Size(), false), data, on_error);
+  detail::run_one_shot(detail::one_shot_call::package("SendPkg", address, option, data.Size()), data, on_error);
 }
 inline void SendPkg(std::string_view address, Payload data, std::error_code& ec) { SendPkg(address, data, {}, ec); }
 
+/// Does what SendPkg does, within `timeout`, connecting included.
+///
 /// Source: GoFrame: gtcp.SendPkgWithTimeout.
 inline void SendPkgWithTimeout(std::string_view address, Payload data, std::chrono::nanoseconds timeout,
                                PkgOption option = {}, OnError on_error = {}) {
-  detail::run(detail::one_shot_call::package("SendPkgWithTimeout", address, option, data.Size(), false).within(timeout),
-              data, on_error);
+  detail::run_one_shot(
+      detail::one_shot_call::package("SendPkgWithTimeout", address, option, data.Size()).within(timeout), data,
+      on_error);
 }
 inline void SendPkgWithTimeout(std::string_view address, Payload data, std::chrono::nanoseconds timeout,
                                std::error_code& ec) {
@@ -106,18 +114,22 @@ inline void SendPkgWithTimeout(std::string_view address, Payload data, std::chro
 ///     const std::string reply = gtcp::SendRecvPkg("127.0.0.1:8999", "hello");
 /// Source: GoFrame: gtcp.SendRecvPkg.
 inline std::string SendRecvPkg(std::string_view address, Payload data, PkgOption option = {}, OnError on_error = {}) {
-  return detail::run(detail::one_shot_call::package("SendRecvPkg", address, option, data.Size(), true), data, on_error);
+  return detail::run_one_shot(
+      detail::one_shot_call::package("SendRecvPkg", address, option, data.Size()).receiving_pkg(), data, on_error);
 }
 inline std::string SendRecvPkg(std::string_view address, Payload data, std::error_code& ec) {
   return SendRecvPkg(address, data, {}, ec);
 }
 
+/// Does what SendRecvPkg does, within `timeout`, connecting included.
+///
 /// Source: GoFrame: gtcp.SendRecvPkgWithTimeout.
 inline std::string SendRecvPkgWithTimeout(std::string_view address, Payload data, std::chrono::nanoseconds timeout,
                                           PkgOption option = {}, OnError on_error = {}) {
-  return detail::run(
-      detail::one_shot_call::package("SendRecvPkgWithTimeout", address, option, data.Size(), true).within(timeout),
-      data, on_error);
+  return detail::run_one_shot(detail::one_shot_call::package("SendRecvPkgWithTimeout", address, option, data.Size())
+                                  .receiving_pkg()
+                                  .within(timeout),
+                              data, on_error);
 }
 inline std::string SendRecvPkgWithTimeout(std::string_view address, Payload data, std::chrono::nanoseconds timeout,
                                           std::error_code& ec) {
@@ -128,32 +140,33 @@ inline std::string SendRecvPkgWithTimeout(std::string_view address, Payload data
 //
 // Completion: void(std::error_code), or void(std::error_code, std::string) with what came back. The handler is not
 // called from within these functions. Awaited ones go on on the coroutine's executor, others on Runtime::Default().
-// Cancellation: total. Lifetimes: the address is copied; a temporary std::string or vector moves into the operation,
-// other data is borrowed until completion.
+// Cancellation: total. Lifetimes: the address is copied; a temporary std::string moves into the operation, a
+// temporary std::vector is copied into it; all else is borrowed until completion.
 
 /// Does what Send does, asynchronously.
 template <class... Ending>
-  requires detail::one_shot_ending<detail::one_shot_sent, Ending...>
+  requires detail::operation_ending<detail::one_shot_sent, Ending...>
 [[nodiscard]] auto AsyncSend(std::string_view address, AsyncPayload data, Retry retry, Ending&&... ending) {
-  return detail::async_run<false>(detail::one_shot_call::bytes("AsyncSend", address, retry), std::move(data),
-                                  std::forward<Ending>(ending)...);
+  return detail::async_one_shot<detail::one_shot_sent>(detail::one_shot_call::bytes("AsyncSend", address, retry),
+                                                       std::move(data), std::forward<Ending>(ending)...);
 }
 template <class... Ending>
-  requires detail::one_shot_ending<detail::one_shot_sent, Ending...>
+  requires detail::operation_ending<detail::one_shot_sent, Ending...>
 [[nodiscard]] auto AsyncSend(std::string_view address, AsyncPayload data, Ending&&... ending) {
   return AsyncSend(address, std::move(data), Retry{}, std::forward<Ending>(ending)...);
 }
 
 /// Does what SendWithTimeout does, asynchronously.
 template <class... Ending>
-  requires detail::one_shot_ending<detail::one_shot_sent, Ending...>
+  requires detail::operation_ending<detail::one_shot_sent, Ending...>
 [[nodiscard]] auto AsyncSendWithTimeout(std::string_view address, AsyncPayload data, std::chrono::nanoseconds timeout,
                                         Retry retry, Ending&&... ending) {
-  return detail::async_run<false>(detail::one_shot_call::bytes("AsyncSendWithTimeout", address, retry).within(timeout),
-                                  std::move(data), std::forward<Ending>(ending)...);
+  return detail::async_one_shot<detail::one_shot_sent>(
+      detail::one_shot_call::bytes("AsyncSendWithTimeout", address, retry).within(timeout), std::move(data),
+      std::forward<Ending>(ending)...);
 }
 template <class... Ending>
-  requires detail::one_shot_ending<detail::one_shot_sent, Ending...>
+  requires detail::operation_ending<detail::one_shot_sent, Ending...>
 [[nodiscard]] auto AsyncSendWithTimeout(std::string_view address, AsyncPayload data, std::chrono::nanoseconds timeout,
                                         Ending&&... ending) {
   return AsyncSendWithTimeout(address, std::move(data), timeout, Retry{}, std::forward<Ending>(ending)...);
@@ -161,29 +174,30 @@ template <class... Ending>
 
 /// Does what SendRecv does, asynchronously.
 template <class... Ending>
-  requires detail::one_shot_ending<detail::one_shot_replied, Ending...>
+  requires detail::operation_ending<detail::one_shot_replied, Ending...>
 [[nodiscard]] auto AsyncSendRecv(std::string_view address, AsyncPayload data, int length, Retry retry,
                                  Ending&&... ending) {
-  return detail::async_run<true>(detail::one_shot_call::bytes("AsyncSendRecv", address, retry).receiving(length),
-                                 std::move(data), std::forward<Ending>(ending)...);
+  return detail::async_one_shot<detail::one_shot_replied>(
+      detail::one_shot_call::bytes("AsyncSendRecv", address, retry).receiving(length), std::move(data),
+      std::forward<Ending>(ending)...);
 }
 template <class... Ending>
-  requires detail::one_shot_ending<detail::one_shot_replied, Ending...>
+  requires detail::operation_ending<detail::one_shot_replied, Ending...>
 [[nodiscard]] auto AsyncSendRecv(std::string_view address, AsyncPayload data, int length, Ending&&... ending) {
   return AsyncSendRecv(address, std::move(data), length, Retry{}, std::forward<Ending>(ending)...);
 }
 
 /// Does what SendRecvWithTimeout does, asynchronously.
 template <class... Ending>
-  requires detail::one_shot_ending<detail::one_shot_replied, Ending...>
+  requires detail::operation_ending<detail::one_shot_replied, Ending...>
 [[nodiscard]] auto AsyncSendRecvWithTimeout(std::string_view address, AsyncPayload data, int length,
                                             std::chrono::nanoseconds timeout, Retry retry, Ending&&... ending) {
-  return detail::async_run<true>(
+  return detail::async_one_shot<detail::one_shot_replied>(
       detail::one_shot_call::bytes("AsyncSendRecvWithTimeout", address, retry).receiving(length).within(timeout),
       std::move(data), std::forward<Ending>(ending)...);
 }
 template <class... Ending>
-  requires detail::one_shot_ending<detail::one_shot_replied, Ending...>
+  requires detail::operation_ending<detail::one_shot_replied, Ending...>
 [[nodiscard]] auto AsyncSendRecvWithTimeout(std::string_view address, AsyncPayload data, int length,
                                             std::chrono::nanoseconds timeout, Ending&&... ending) {
   return AsyncSendRecvWithTimeout(address, std::move(data), length, timeout, Retry{}, std::forward<Ending>(ending)...);
@@ -191,28 +205,29 @@ template <class... Ending>
 
 /// Does what SendPkg does, asynchronously.
 template <class... Ending>
-  requires detail::one_shot_ending<detail::one_shot_sent, Ending...>
+  requires detail::operation_ending<detail::one_shot_sent, Ending...>
 [[nodiscard]] auto AsyncSendPkg(std::string_view address, AsyncPayload data, PkgOption option, Ending&&... ending) {
-  return detail::async_run<false>(detail::one_shot_call::package("AsyncSendPkg", address, option, data.Size(), false),
-                                  std::move(data), std::forward<Ending>(ending)...);
+  return detail::async_one_shot<detail::one_shot_sent>(
+      detail::one_shot_call::package("AsyncSendPkg", address, option, data.Size()), std::move(data),
+      std::forward<Ending>(ending)...);
 }
 template <class... Ending>
-  requires detail::one_shot_ending<detail::one_shot_sent, Ending...>
+  requires detail::operation_ending<detail::one_shot_sent, Ending...>
 [[nodiscard]] auto AsyncSendPkg(std::string_view address, AsyncPayload data, Ending&&... ending) {
   return AsyncSendPkg(address, std::move(data), PkgOption{}, std::forward<Ending>(ending)...);
 }
 
 /// Does what SendPkgWithTimeout does, asynchronously.
 template <class... Ending>
-  requires detail::one_shot_ending<detail::one_shot_sent, Ending...>
+  requires detail::operation_ending<detail::one_shot_sent, Ending...>
 [[nodiscard]] auto AsyncSendPkgWithTimeout(std::string_view address, AsyncPayload data,
                                            std::chrono::nanoseconds timeout, PkgOption option, Ending&&... ending) {
-  return detail::async_run<false>(
-      detail::one_shot_call::package("AsyncSendPkgWithTimeout", address, option, data.Size(), false).within(timeout),
+  return detail::async_one_shot<detail::one_shot_sent>(
+      detail::one_shot_call::package("AsyncSendPkgWithTimeout", address, option, data.Size()).within(timeout),
       std::move(data), std::forward<Ending>(ending)...);
 }
 template <class... Ending>
-  requires detail::one_shot_ending<detail::one_shot_sent, Ending...>
+  requires detail::operation_ending<detail::one_shot_sent, Ending...>
 [[nodiscard]] auto AsyncSendPkgWithTimeout(std::string_view address, AsyncPayload data,
                                            std::chrono::nanoseconds timeout, Ending&&... ending) {
   return AsyncSendPkgWithTimeout(address, std::move(data), timeout, PkgOption{}, std::forward<Ending>(ending)...);
@@ -223,28 +238,31 @@ template <class... Ending>
 /// Example:
 ///     const std::string reply = co_await gtcp::AsyncSendRecvPkg("127.0.0.1:8999", "hello");
 template <class... Ending>
-  requires detail::one_shot_ending<detail::one_shot_replied, Ending...>
+  requires detail::operation_ending<detail::one_shot_replied, Ending...>
 [[nodiscard]] auto AsyncSendRecvPkg(std::string_view address, AsyncPayload data, PkgOption option, Ending&&... ending) {
-  return detail::async_run<true>(detail::one_shot_call::package("AsyncSendRecvPkg", address, option, data.Size(), true),
-                                 std::move(data), std::forward<Ending>(ending)...);
+  return detail::async_one_shot<detail::one_shot_replied>(
+      detail::one_shot_call::package("AsyncSendRecvPkg", address, option, data.Size()).receiving_pkg(), std::move(data),
+      std::forward<Ending>(ending)...);
 }
 template <class... Ending>
-  requires detail::one_shot_ending<detail::one_shot_replied, Ending...>
+  requires detail::operation_ending<detail::one_shot_replied, Ending...>
 [[nodiscard]] auto AsyncSendRecvPkg(std::string_view address, AsyncPayload data, Ending&&... ending) {
   return AsyncSendRecvPkg(address, std::move(data), PkgOption{}, std::forward<Ending>(ending)...);
 }
 
 /// Does what SendRecvPkgWithTimeout does, asynchronously.
 template <class... Ending>
-  requires detail::one_shot_ending<detail::one_shot_replied, Ending...>
+  requires detail::operation_ending<detail::one_shot_replied, Ending...>
 [[nodiscard]] auto AsyncSendRecvPkgWithTimeout(std::string_view address, AsyncPayload data,
                                                std::chrono::nanoseconds timeout, PkgOption option, Ending&&... ending) {
-  return detail::async_run<true>(
-      detail::one_shot_call::package("AsyncSendRecvPkgWithTimeout", address, option, data.Size(), true).within(timeout),
+  return detail::async_one_shot<detail::one_shot_replied>(
+      detail::one_shot_call::package("AsyncSendRecvPkgWithTimeout", address, option, data.Size())
+          .receiving_pkg()
+          .within(timeout),
       std::move(data), std::forward<Ending>(ending)...);
 }
 template <class... Ending>
-  requires detail::one_shot_ending<detail::one_shot_replied, Ending...>
+  requires detail::operation_ending<detail::one_shot_replied, Ending...>
 [[nodiscard]] auto AsyncSendRecvPkgWithTimeout(std::string_view address, AsyncPayload data,
                                                std::chrono::nanoseconds timeout, Ending&&... ending) {
   return AsyncSendRecvPkgWithTimeout(address, std::move(data), timeout, PkgOption{}, std::forward<Ending>(ending)...);

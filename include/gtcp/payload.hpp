@@ -4,7 +4,7 @@
 
 // What can be sent: anything that is a row of bytes, without a copy.
 
-// Before Asio, which asks it what the library has (aligned_alloc) and must get the same answer in every file.
+// First: Asio must see the library's feature macros, and the same ones in every file.
 #include <cstddef>
 
 #include <asio/buffer.hpp>
@@ -56,8 +56,8 @@ class Payload {
   std::size_t size_ = 0;
 };
 
-/// Bytes for an asynchronous send. A temporary string or vector is taken over and lives as long as the operation;
-/// all else is borrowed and must stay as it is until the operation completes.
+/// Bytes for an asynchronous send. A temporary std::string moves into the operation, a temporary std::vector is copied
+/// into it; all else is borrowed and must stay as it is until the operation completes.
 class AsyncPayload {
  public:
   AsyncPayload() = default;

@@ -52,16 +52,12 @@ class PkgOperations : public ByteOperations {
 
   /// Sends one package if it need not wait. Returns whether it was sent, or accepted, whole.
   ///
-  /// Errors: those of SendPkg; that there is no room is none. Never Errc::WouldDeadlock.
+  /// Errors: those of SendPkg but Errc::QueueFull and Errc::WouldDeadlock: without room it returns false and changes
+  /// nothing, whatever ConnOption::WhenFull says.
   bool TrySendPkg(Payload data, PkgOption option = {}, OnError on_error = {}) const {
     detail::prepared op = prepare("TrySendPkg", option);
     const detail::pkg_header header = detail::frame(op, data.Size());
-    std::error_code error = op.error;
-    if (!error) error = op.conn->send(header, {data.Data(), data.Size()}, {}, /*may_wait=*/false);
-    const bool sent = !error;
-    if (sent) op.conn->note_send(header);
-    op.report(on_error, error == asio::error::would_block ? std::error_code() : error);
-    return sent;
+    return detail::try_send(op, header, data, on_error);
   }
   bool TrySendPkg(Payload data, std::error_code& ec) const { return TrySendPkg(data, {}, ec); }
 
@@ -71,7 +67,7 @@ class PkgOperations : public ByteOperations {
   void SendPkgs(const Payloads& payloads, PkgOption option = {}, OnError on_error = {}) const {
     std::error_code error;
     const bool throws = on_error.Throws();
-    const detail::cork_guard together(state_);
+    const detail::cork_guard together(handle_);
     for (const auto& payload : payloads) {
       SendPkg(payload, option, throws ? OnError() : OnError(error));
       if (error) break;
@@ -86,7 +82,8 @@ class PkgOperations : public ByteOperations {
   /// Sends one package asynchronously; sends that wait for room keep their order. Completion: void(std::error_code).
   /// The handler is not called from within this function.
   ///
-  /// Lifetimes: a temporary std::string or vector moves into the operation; all else is borrowed until completion.
+  /// Lifetimes: a temporary std::string moves into the operation, a temporary std::vector is copied into it; all else
+  /// is borrowed until completion.
   [[nodiscard]] asio::awaitable<void> AsyncSendPkg(AsyncPayload data) const {
     return await_send_pkg("AsyncSendPkg", std::move(data), {}, {});
   }
@@ -107,7 +104,8 @@ class PkgOperations : public ByteOperations {
 
   /// Does what AsyncSendPkg does, within `timeout`.
   ///
-  /// Errors: those of SendPkgWithTimeout. Lifetimes: as AsyncSendPkg.
+  /// Errors: those of SendPkgWithTimeout.
+  /// Lifetimes: as AsyncSendPkg.
   [[nodiscard]] asio::awaitable<void> AsyncSendPkgWithTimeout(AsyncPayload data, Timeout timeout) const {
     return await_send_pkg("AsyncSendPkgWithTimeout", std::move(data), within(timeout), {});
   }
@@ -135,8 +133,9 @@ class PkgOperations : public ByteOperations {
   /// served.
   ///
   /// Errors: asio::error::eof at the end of the stream between packages, Errc::PkgTruncated inside one,
-  /// Errc::PkgTooLarge for a length over PkgOption::MaxDataSize (each fatal). Source: GoFrame: Conn.RecvPkg. Differs:
-  /// after a timeout the next call goes on where this one stopped; a half-read package is never lost.
+  /// Errc::PkgTooLarge for a length over PkgOption::MaxDataSize (each fatal).
+  /// Source: GoFrame: Conn.RecvPkg.
+  /// Differs: after a timeout the next call goes on where this one stopped; a half-read package is never lost.
   std::string RecvPkg(PkgOption option = {}, OnError on_error = {}) const {
     return receive("RecvPkg", option, {}, on_error);
   }
@@ -217,7 +216,8 @@ class PkgOperations : public ByteOperations {
 
   /// Does what AsyncRecvPkg does, within `timeout`.
   ///
-  /// Errors: those of RecvPkgWithTimeout. Lifetimes: as AsyncRecvPkg.
+  /// Errors: those of RecvPkgWithTimeout.
+  /// Lifetimes: as AsyncRecvPkg.
   [[nodiscard]] asio::awaitable<std::string> AsyncRecvPkgWithTimeout(Timeout timeout) const {
     return await_receive("AsyncRecvPkgWithTimeout", within(timeout), {});
   }
@@ -304,7 +304,8 @@ class PkgOperations : public ByteOperations {
 
   /// Does what AsyncSendRecvPkg does, within `timeout`, which covers both halves.
   ///
-  /// Errors: those of SendRecvPkgWithTimeout. Lifetimes: as AsyncSendPkg.
+  /// Errors: those of SendRecvPkgWithTimeout.
+  /// Lifetimes: as AsyncSendPkg.
   [[nodiscard]] asio::awaitable<std::string> AsyncSendRecvPkgWithTimeout(AsyncPayload data, Timeout timeout,
                                                                          PkgOption option = {},
                                                                          OnError on_error = {}) const {
@@ -330,16 +331,16 @@ class PkgOperations : public ByteOperations {
  private:
   using limit = detail::time_limit;
 
-  /// Whether a package has the format of the connection, which there is.
-  bool is_standard(const PkgOption& option) const noexcept { return state_ != nullptr && option == PkgOption{}; }
+  /// Whether there is a connection, and the package has its format.
+  bool is_standard(const PkgOption& option) const noexcept { return handle_ != nullptr && option == PkgOption{}; }
 
   detail::prepared prepare(const char* name, const PkgOption& option) const {
-    return detail::prepare(name, state_, option);
+    return detail::prepare(name, handle_, option);
   }
 
   void send_pkg(const char* name, Payload data, const PkgOption& option, const limit& until,
                 const OnError& on_error) const {
-    if (is_standard(option) && state_->append({data.Data(), data.Size()})) return on_error.Clear();
+    if (is_standard(option) && handle_->append({data.Data(), data.Size()})) return on_error.Clear();
     detail::prepared op = prepare(name, option);
     const detail::pkg_header header = detail::frame(op, data.Size());
     detail::send(op, header, data, until, on_error);
@@ -353,10 +354,10 @@ class PkgOperations : public ByteOperations {
   }
 
   asio::awaitable<void> await_send_pkg(const char* name, AsyncPayload data, limit until, OnError on_error) const {
-    if (state_ == nullptr || data.Size() >= detail::outbox::borrow_from) {
+    if (handle_ == nullptr || data.Size() >= detail::outbox::borrow_from) {
       return await_send_pkg(name, std::move(data), PkgOption{}, until, on_error);
     }
-    return detail::await_send_pkg(name, detail::state_of(state_), std::move(data), until, on_error);
+    return detail::await_send_pkg(name, detail::state_of(handle_), std::move(data), until, on_error);
   }
 
   template <class Token>
@@ -375,7 +376,7 @@ class PkgOperations : public ByteOperations {
   void receive_into(const char* name, const PkgOption& option, const limit& until, std::string& into,
                     const OnError& on_error) const {
     const bool may_take = is_standard(option) && !detail::on_runtime_thread();
-    if (may_take && state_->take_buffered(into, detail::gathering::by_thread)) return on_error.Clear();
+    if (may_take && handle_->take_buffered(into, detail::gathering::by_thread)) return on_error.Clear();
     const detail::prepared op = prepare(name, option);
     detail::receive(op, detail::recv_goal::package(op.format), until, into, on_error);
   }
@@ -388,8 +389,8 @@ class PkgOperations : public ByteOperations {
   }
 
   asio::awaitable<std::string> await_receive(const char* name, limit until, OnError on_error) const {
-    if (state_ == nullptr) return await_receive(name, PkgOption{}, until, on_error);
-    return detail::await_receive_pkg(name, detail::state_of(state_), until, on_error);
+    if (handle_ == nullptr) return await_receive(name, PkgOption{}, until, on_error);
+    return detail::await_receive_pkg(name, detail::state_of(handle_), until, on_error);
   }
 
   asio::awaitable<void> await_receive_into(const char* name, const PkgOption& option, limit until, std::string& into,
@@ -400,8 +401,8 @@ class PkgOperations : public ByteOperations {
   }
 
   asio::awaitable<void> await_receive_into(const char* name, limit until, std::string& into, OnError on_error) const {
-    if (state_ == nullptr) return await_receive_into(name, PkgOption{}, until, into, on_error);
-    return detail::await_receive_pkg_into(name, detail::state_of(state_), until, into, on_error);
+    if (handle_ == nullptr) return await_receive_into(name, PkgOption{}, until, into, on_error);
+    return detail::await_receive_pkg_into(name, detail::state_of(handle_), until, into, on_error);
   }
 
   template <class Token>

@@ -13,7 +13,8 @@
 
 namespace gtcp {
 
-/// Says how often an operation is tried again after an error that is not fatal and moved no byte.
+/// Says how often an operation is tried again when the system was short of memory for it and no byte had moved. No
+/// other error is retried. A pause ends early with the operation's deadline, its cancellation, or the connection.
 ///
 /// Source: GoFrame: gtcp.Retry.
 struct Retry {
@@ -36,7 +37,7 @@ struct PkgOption {
   /// The largest payload in bytes, at most 0x7FFFFFFF; 0, the default, means what the header can say (for 4 bytes
   /// 0x7FFFFFFF). A larger one than the header can say is clipped to that; a negative one is Errc::InvalidOption.
   long long MaxDataSize = 0;
-  /// Further tries after a failure; none by default.
+  /// Further tries when the system is short of memory, see Retry; none by default.
   gtcp::Retry Retry = {};
 
   friend bool operator==(const PkgOption&, const PkgOption&) = default;

@@ -45,9 +45,9 @@ inline bool on_runtime_thread() noexcept { return runtime_thread_flag(); }
 
 /// One io thread and its io_context. The context is never freed: connections may still name it when its Runtime is
 /// gone.
-class runtime_lane : public asio::io_context {
+class io_thread : public asio::io_context {
  public:
-  runtime_lane() : asio::io_context(1), work_(get_executor()) {
+  io_thread() : asio::io_context(1), work_(get_executor()) {
     // Makes the reactor now: when the first connection waits there may be no descriptors left for it.
     const asio::steady_timer reactor(*this);
     next_ = all().load();
@@ -57,7 +57,7 @@ class runtime_lane : public asio::io_context {
 
   /// Whether the context is that of an io thread.
   static bool is_one(const asio::execution_context& context) noexcept {
-    for (const runtime_lane* lane = all().load(); lane != nullptr; lane = lane->next_) {
+    for (const io_thread* lane = all().load(); lane != nullptr; lane = lane->next_) {
       if (static_cast<const asio::execution_context*>(lane) == &context) return true;
     }
     return false;
@@ -99,8 +99,8 @@ class runtime_lane : public asio::io_context {
 
  private:
   /// The last one that was made. Through it, no leak checker takes those that ended for lost.
-  static std::atomic<runtime_lane*>& all() noexcept {
-    static std::atomic<runtime_lane*> last{nullptr};
+  static std::atomic<io_thread*>& all() noexcept {
+    static std::atomic<io_thread*> last{nullptr};
     return last;
   }
 
@@ -112,14 +112,14 @@ class runtime_lane : public asio::io_context {
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   std::thread thread_;
   bool abandoned_ = false;
-  runtime_lane* next_ = nullptr;
+  io_thread* next_ = nullptr;
 };
 
 /// Returns an executor on which things go on one after the other: `io` itself where it is that of an io thread, else a
 /// strand. (That also is Asio's only way to make one that can't crash for want of memory.)
 inline asio::any_io_executor serial_executor(const asio::any_io_executor& io) {
   const auto* const plain = target_of<asio::io_context::executor_type>(io);
-  if (plain != nullptr && runtime_lane::is_one(asio::query(*plain, asio::execution::context))) return io;
+  if (plain != nullptr && io_thread::is_one(asio::query(*plain, asio::execution::context))) return io;
   return asio::make_strand(io);
 }
 
@@ -139,7 +139,7 @@ class Runtime {
   explicit Runtime(int threads = 0) { SetThreads(threads); }
 
   ~Runtime() {
-    for (detail::runtime_lane* lane : lanes_) lane->end();
+    for (detail::io_thread* lane : lanes_) lane->end();
   }
 
   Runtime(const Runtime&) = delete;
@@ -170,7 +170,7 @@ class Runtime {
     try {
       return lane(next_++ % threads_).get_executor();
     } catch (const std::exception&) {
-      for (detail::runtime_lane* other : lanes_) {
+      for (detail::io_thread* other : lanes_) {
         if (other->started()) return other->get_executor();
       }
       throw;
@@ -179,9 +179,9 @@ class Runtime {
 
  private:
   /// Under the mutex.
-  detail::runtime_lane& lane(std::size_t index) {
+  detail::io_thread& lane(std::size_t index) {
     lanes_.reserve(index + 1);
-    while (lanes_.size() <= index) lanes_.push_back(new detail::runtime_lane);
+    while (lanes_.size() <= index) lanes_.push_back(new detail::io_thread);
     if (!lanes_[index]->started()) lanes_[index]->start();
     return *lanes_[index];
   }
@@ -189,7 +189,7 @@ class Runtime {
   std::mutex mutex_;
   std::size_t threads_ = 1;
   std::size_t next_ = 0;
-  std::vector<detail::runtime_lane*> lanes_;
+  std::vector<detail::io_thread*> lanes_;
 };
 
 }  // namespace gtcp

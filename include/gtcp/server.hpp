@@ -5,8 +5,10 @@
 // The server: listens, accepts, and gives every connection to a handler.
 
 #include <gtcp/conn.hpp>
+#include <gtcp/detail/background_thread.hpp>
 #include <gtcp/detail/server_accept.hpp>
 #include <gtcp/detail/server_handler.hpp>
+#include <gtcp/detail/server_shutdown.hpp>
 #include <gtcp/detail/server_state.hpp>
 #include <gtcp/error.hpp>
 #include <gtcp/server_option.hpp>
@@ -27,7 +29,6 @@
 #include <string>
 #include <string_view>
 #include <system_error>
-#include <thread>
 #include <utility>
 
 namespace gtcp {
@@ -38,7 +39,9 @@ template <class>
 struct server_tls;
 }  // namespace detail
 
-/// The port that stands for any free one: "127.0.0.1:0".
+/// The address of any free port on all interfaces; "127.0.0.1:0" is one for this machine only.
+///
+/// Source: GoFrame: gtcp.FreePortAddress.
 inline constexpr std::string_view FreePortAddress = ":0";
 
 /// Serves connections with a handler.
@@ -48,12 +51,12 @@ inline constexpr std::string_view FreePortAddress = ":0";
 ///     });
 ///     server.Run();
 ///
-/// The handler is anything that can be called with a Conn. `void(Conn)` gets a thread for each connection (which may
-/// have served another one before: what is thread_local is what that has left), `asio::awaitable<void>(Conn)` is a
-/// coroutine for each connection, on one of the io threads or on the executor of ServerOption::Conn. It is called for
-/// several connections at once. When it has returned or thrown the server closes its Conn, unless that was Detach()ed.
-/// What it throws goes to the error callback, but for the end of its own connection: asio::error::eof, a reset,
-/// Errc::Closed. SetPkgHandler is the third kind: called for each package.
+/// The handler is anything that can be called with a Conn. `void(Conn)` gets a thread for each connection (threads
+/// are used again, so thread_local variables keep the values that an earlier connection has left),
+/// `asio::awaitable<void>(Conn)` is a coroutine for each connection, on one of the io threads or on the executor of
+/// ServerOption::Conn. It is called for several connections at once. When it has returned or thrown the server closes
+/// its Conn, unless that was Detach()ed. What it throws goes to the error callback, but for the end of its own
+/// connection: asio::error::eof, a reset, Errc::Closed. SetPkgHandler is the third kind: called for each package.
 ///
 /// A Server is a handle: copies name the same server.
 ///
@@ -86,7 +89,8 @@ class Server {
   // ---- Serving
 
   /// Binds the address and listens; connections wait until Run or Start. Does nothing if the server listens already.
-  /// After Close it opens the server anew.
+  /// After Close it opens the server anew; a Run or Start that follows waits for the handlers of the Run or Start
+  /// before, so it must not be called by one of them that is a coroutine on an executor of the user's.
   ///
   /// Errors: Errc::InvalidAddress, Errc::InvalidOption and Errc::NoHandler, whose texts say what is wrong;
   /// Errc::Closed when closed meanwhile; the system's (a port in use), whose text names the address.
@@ -112,7 +116,7 @@ class Server {
       error = Errc::WouldDeadlock;
     else
       error = server->begin_run(listener, true, why);
-    if (listener != nullptr) detail::run(server, listener);
+    if (listener != nullptr) detail::serve_until_closed(server, listener);
     report("Run", error, why, on_error);
   }
 
@@ -127,16 +131,7 @@ class Server {
     std::error_code error = server->begin_run(listener, true, why);
     if (!error && listener == nullptr) error = Errc::Closed;
     if (!error) {
-      try {
-        std::thread([server, listener] {
-          detail::block_signals();
-          detail::run(server, listener);
-        }).detach();
-      } catch (const std::system_error& failure) {
-        error = failure.code();
-      } catch (const std::bad_alloc&) {
-        error = detail::no_memory_error();
-      }
+      error = detail::start_background_thread([server, listener] { detail::serve_until_closed(server, listener); });
       if (error) {
         server->end_accepting();
         server->end_run();
@@ -181,9 +176,10 @@ class Server {
   }
 
   /// Ends serving without losing what is under way: stops listening, and wakes receives that wait between packages with
-  /// Errc::Draining, at once; of a package that has begun the rest is still received. Sends go on, and what handlers
-  /// sent is delivered when they return. What is not done after `grace` is reset. Returns when all is done, and says
-  /// how many connections were drained and how many cut off. May be called any number of times, from any thread.
+  /// Errc::Draining, at once; what has come by then is still received, and the rest of a package that has begun. Sends
+  /// go on, and what handlers sent is delivered when they return. What is not done after `grace` is reset, and so is
+  /// what waits to be accepted. Returns when all is done, and says how many connections were drained and how many cut
+  /// off. May be called any number of times, from any thread.
   ///
   /// On an io thread, and in the server's own handlers, where waiting could not end, it returns at once and goes on in
   /// the background. Coroutines on an executor of the user's are not known as handlers here: call AsyncShutdown there.
@@ -195,36 +191,13 @@ class Server {
   /// Does what Shutdown does, without blocking. Completion: void(std::error_code, ShutdownResult).
   ///
   /// Cancellation: none; `grace` is its limit.
+  /// Source: ours.
+  [[nodiscard]] asio::awaitable<ShutdownResult> AsyncShutdown(Timeout grace, OnError on_error = {}) const {
+    return await_shutdown(state(), grace, on_error);
+  }
   template <detail::completion_token Token>
   auto AsyncShutdown(Timeout grace, Token&& token) const {
-    return asio::async_initiate<Token, void(std::error_code, ShutdownResult)>(
-        [](auto handler, std::shared_ptr<detail::server_state> server, Timeout limit) {
-          using handler_type = decltype(handler);
-          const auto io = [] { return Runtime::Default().get_executor(); };
-          const auto begin = [&] {
-            const asio::any_io_executor executor = io();
-            const auto pending = std::make_shared<detail::pending_handler<handler_type>>(std::move(handler), executor);
-            try {
-              std::thread([pending, server, until = detail::deadline_after(limit)] {
-                detail::block_signals();
-                ShutdownResult result;
-                std::error_code error;
-                try {
-                  result = server->shutdown(until);
-                } catch (const std::bad_alloc&) {
-                  error = detail::no_memory_error();
-                }
-                std::move(*pending).complete(false, error, result);
-              }).detach();
-            } catch (const std::system_error& failure) {
-              std::move(*pending).complete(false, failure.code(), ShutdownResult());
-            } catch (const std::bad_alloc&) {
-              std::move(*pending).complete(false, detail::no_memory_error(), ShutdownResult());
-            }
-          };
-          detail::begin_or_refuse(handler, io, std::error_code(), begin, ShutdownResult());
-        },
-        token, state(), grace);
+    return detail::async_shutdown(state(), detail::deadline_after(grace), std::forward<Token>(token));
   }
 
   // ---- Observing
@@ -257,19 +230,23 @@ class Server {
     state_->set_pkg_handlers([&](detail::pkg_handlers& all) { all.on_pkg = std::move(handler); });
   }
 
-  /// Is called, where there is a package handler, before the first package of a connection, after a TLS handshake.
+  /// Sets what is called before the first package of a connection, after a TLS handshake; empty is nothing. Only where
+  /// there is a package handler.
   void SetOnOpen(std::function<void(Conn& conn)> handler) const {
     state_->set_pkg_handlers([&](detail::pkg_handlers& all) { all.on_open = std::move(handler); });
   }
 
-  /// Is called, where there is a package handler, after the last package of a connection, which then is closed.
+  /// Sets what is called after the last package of a connection, which then is closed, also where OnOpen has thrown;
+  /// empty is nothing. Only where there is a package handler.
+  ///
   /// `reason` is Conn::CloseReason: asio::error::eof when the peer has ended, Errc::Closed after Close. What the
   /// handler sends is still delivered to a peer that only ended its own sending.
   void SetOnClose(std::function<void(Conn& conn, std::error_code reason)> handler) const {
     state_->set_pkg_handlers([&](detail::pkg_handlers& all) { all.on_close = std::move(handler); });
   }
 
-  /// Sets the options for the next Listen and for connections that come from now on.
+  /// Sets the options for the next Listen and for connections that come from now on, all of them: also ErrorCallback,
+  /// which SetErrorCallback may have set.
   ///
   /// Errors: Errc::InvalidOption, whose text says what is wrong; the old options stay then.
   void SetOption(const ServerOption& option, OnError on_error = {}) const {
@@ -321,7 +298,17 @@ class Server {
   std::shared_ptr<detail::server_state> state() const { return state_->shared_from_this(); }
 
   static void report(const char* name, const std::error_code& error, const std::string& why, const OnError& on_error) {
-    on_error.Report(error, [&] { return std::string("Server::") + name + (why.empty() ? "" : ": " + why); });
+    on_error.Report(error, [&] { return detail::with_reason(std::string("Server::") + name, why); });
+  }
+
+  static asio::awaitable<ShutdownResult> await_shutdown(std::shared_ptr<detail::server_state> server, Timeout grace,
+                                                        OnError on_error) {
+    std::error_code error;
+    auto waiting = detail::async_shutdown(std::move(server), detail::deadline_after(grace),
+                                          asio::redirect_error(asio::use_awaitable, error));
+    const ShutdownResult result = co_await std::move(waiting);
+    report("AsyncShutdown", error, {}, on_error);
+    co_return result;
   }
 
   static asio::awaitable<void> await_run(std::shared_ptr<detail::server_state> server, OnError on_error) {

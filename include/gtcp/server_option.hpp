@@ -37,9 +37,9 @@ using ServerLog = std::function<void(LogLevel level, std::string_view message, s
 /// should have them.
 ///
 /// The time limits count only while the connection waits for its peer: never while the handler does something else, nor
-/// while reading is paused because the outbox is full. They end the connection at the latest a tenth late; what its
-/// handler waits for fails with Errc::Closed, and Conn::CloseReason names the limit. TLSOption::HandshakeTimeout is the
-/// limit of a TLS handshake.
+/// while reading is paused because the outbox is full. A connection is ended at most a tenth of the limit late; what
+/// its handler waits for fails with Errc::Closed, and Conn::CloseReason names the limit. TLSOption::HandshakeTimeout is
+/// the limit of a TLS handshake.
 struct ServerOption {
   /// What every accepted connection gets. Its Executor is where coroutine handlers run; empty, the default, is
   /// Runtime::Default(), each connection on one of its io threads.

@@ -72,7 +72,7 @@ inline std::string FormatPrometheus(const ServerStats& stats, std::string_view p
     for (const auto& [reason, value] : values)
       text += full + "{reason=\"" + reason + "\"} " + std::to_string(value) + '\n';
   };
-  single("accepted_total", "counter", "Connections that were accepted.", stats.Accepted);
+  single("accepted_total", "counter", "Connections that were accepted, refused ones included.", stats.Accepted);
   single("active", "gauge", "Connections that are being served.", stats.Active);
   by_reason("refused_total", "Connections that were refused.", stats.Refused);
   by_reason("closed_total", "Connections that are not served any more.", stats.Closed);
@@ -80,7 +80,7 @@ inline std::string FormatPrometheus(const ServerStats& stats, std::string_view p
   single("handler_exceptions_total", "counter", "Exceptions that left a handler.", stats.HandlerExceptions);
   single("packages_in_total", "counter", "Packages that were received.", stats.Conns.PkgsIn);
   single("packages_out_total", "counter", "Packages that were accepted for sending.", stats.Conns.PkgsOut);
-  single("packages_dropped_total", "counter", "Packages for which the outbox had no room.", stats.Conns.PkgsDropped);
+  single("packages_dropped_total", "counter", "Packages that QueuePolicy::Drop threw away.", stats.Conns.PkgsDropped);
   single("bytes_in_total", "counter", "Bytes that were read.", stats.Conns.BytesIn);
   single("bytes_out_total", "counter", "Bytes that were written.", stats.Conns.BytesOut);
   single("outbox_bytes", "gauge", "Accepted bytes that are not written yet.", stats.Conns.OutboxBytes);

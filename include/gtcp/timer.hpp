@@ -99,8 +99,11 @@ struct timer_access;
 /// nothing, and its status is StatusClosed.
 ///
 /// Thread safety: one entry may be used from any threads at once; one handle object as any object of the standard
-/// library. Lifetimes: the callback, and what it captured, is destroyed when the entry is closed or has had its last
-/// run, no matter how many handles are left. Source: GoFrame: gtimer.Entry. Differs: no Job and no Ctx.
+/// library.
+/// Lifetimes: the callback, and what it captured, is destroyed when the entry is closed or has had its last run, no
+/// matter how many handles are left.
+/// Source: GoFrame: gtimer.Entry.
+/// Differs: no Job and no Ctx.
 class TimerEntry {
  public:
   TimerEntry() = default;
@@ -123,7 +126,9 @@ class TimerEntry {
   /// Ends the entry and destroys its callback. When Close has returned the callback runs no more and never again.
   ///
   /// It waits for a run that is going on, except on a timer's thread, that is in any timer's callback: there it returns
-  /// at once, so that callbacks may close themselves and each other. Differs: Go's Close never waits.
+  /// at once, so that callbacks may close themselves and each other.
+  ///
+  /// Differs: Go's Close never waits.
   void Close() const {
     if (entry_) entry_->service().close(*entry_.get(), true);
   }
@@ -210,10 +215,12 @@ class TimerEntry {
 /// Errors: intervals of zero or less, empty jobs and unknown statuses throw std::system_error with Errc::InvalidOption;
 /// what() quotes the value. Where no thread can be made the system's error is thrown. After Close the entry that is
 /// returned is closed; in a child process after fork, Errc::Closed is thrown (the free functions work there: the child
-/// gets a default timer of its own). Thread safety: may be used from any threads at once. It may be destroyed in its
-/// own callbacks. Source: GoFrame: gtimer.Timer. Differs: no context argument. SetTimeout, SetInterval and DelayAdd*
-/// return their entries. Runs do not overlap by default in any of the functions (in Go: only in AddSingleton, AddOnce
-/// and AddTimes); AddEntry and TimerEntry::SetSingleton can allow it. There is no tick.
+/// gets a default timer of its own).
+/// Thread safety: may be used from any threads at once. It may be destroyed in its own callbacks.
+/// Source: GoFrame: gtimer.Timer.
+/// Differs: no context argument. SetTimeout, SetInterval and DelayAdd* return their entries. Runs do not overlap by
+/// default in any of the functions (in Go: only in AddSingleton, AddOnce and AddTimes); AddEntry and
+/// TimerEntry::SetSingleton can allow it. There is no tick.
 class Timer {
  public:
   using ErrorCallback = std::function<void(std::exception_ptr)>;
@@ -491,7 +498,7 @@ inline detail::timer_spec Timer::every(const char* name, std::chrono::nanosecond
 template <bool EndsOnFalse, class Job>
 TimerEntry Timer::push(const detail::timer_spec& spec, Job&& job) {
   using job_type = std::decay_t<Job>;
-  if (!service_->mine()) {
+  if (service_->inherited()) {
     throw std::system_error(Errc::Closed, std::string(spec.name) + ": the timer belongs to the parent process");
   }
   if (detail::is_empty_callable(job)) detail::throw_invalid_timer(spec.name, "the job is empty");

@@ -84,6 +84,10 @@ inline Conn NewConnTLS(std::string_view address, TLSConfig config, const TLSOpti
 inline Conn NewConnTLS(std::string_view address, TLSConfig config, std::error_code& ec) {
   return NewConnTLS(address, std::move(config), DefaultConnTimeout, {}, {}, ec);
 }
+inline Conn NewConnTLS(std::string_view address, TLSConfig config, std::chrono::nanoseconds timeout,
+                       std::error_code& ec) {
+  return NewConnTLS(address, std::move(config), timeout, {}, {}, ec);
+}
 
 /// Connects with TLS and a certificate of the client's own, from two PEM files; trusts the authorities that this system
 /// trusts.
@@ -112,8 +116,7 @@ inline Conn NewConnKeyCrt(std::string_view address, const std::string& crt_file,
       std::make_shared<detail::tls_connector>(std::move(address), std::move(config), timeout, tls, option),
       "AsyncNewConnTLS", on_error);
 }
-// No default arguments, and for g++ 12 no braces in place of the options: its coroutines destroy such temporaries in
-// co_await expressions at the wrong address.
+// No default arguments, see AsyncNewConn.
 [[nodiscard]] inline asio::awaitable<Conn> AsyncNewConnTLS(std::string address, TLSConfig config,
                                                            std::chrono::nanoseconds timeout, const TLSOption& tls,
                                                            OnError on_error = {}) {
@@ -143,7 +146,8 @@ auto AsyncNewConnTLS(std::string address, TLSConfig config, std::chrono::nanosec
 /// Connections are kept apart by `config` itself, not by what is in it, and by the server's name, the protocols and
 /// whether the server is checked. A session to resume is only for a connection that is opened.
 ///
-/// Errors: those of NewPoolConn and NewConnTLS. Thread safety: may be called from any thread.
+/// Errors: those of NewPoolConn and NewConnTLS.
+/// Thread safety: may be called from any thread.
 /// Source: ours.
 inline PoolConn NewPoolConnTLS(std::string_view address, TLSConfig config,
                                std::chrono::nanoseconds timeout = DefaultConnTimeout, const TLSOption& tls = {},

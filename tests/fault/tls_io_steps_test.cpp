@@ -28,7 +28,7 @@ using gtcp::Conn;
 class TlsIoSteps : public testing::TestWithParam<form> {
  protected:
   static std::error_code shake(form which, const Conn& conn) {
-    const auto state = gtcp::detail::state_of(gtcp::detail::conn_access::state(conn));
+    const auto state = gtcp::detail::conn_access::state(conn);
     const auto limit = gtcp::detail::time_limit::within(ceiling);
     if (which == form::blocking) {
       std::string nothing;

@@ -194,6 +194,9 @@ TEST(SocketOptions, AreSetAndRead) {
   EXPECT_GE(conn.SendBufferSize(), 20'000u);
   EXPECT_LT(conn.SendBufferSize(), 100'000u);
   conn.SetKeepAliveTimes(10s, 5s, 3);
+  conn.SetKeepAliveTimes(100h, 100h, 100'000);
+  const auto much = make_conn_pair({.KeepAliveIdle = 100h, .KeepAliveInterval = 100h, .KeepAliveCount = 100'000});
+  EXPECT_TRUE(much.a);
   std::error_code ec = Errc::Timeout;
   conn.SetKeepAliveTimes(0s, 0s, 0, ec);
   EXPECT_FALSE(ec);

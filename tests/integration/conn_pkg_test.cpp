@@ -11,6 +11,8 @@
 #include <gtest/gtest.h>
 
 #include <asio/awaitable.hpp>
+#include <asio/bind_cancellation_slot.hpp>
+#include <asio/cancellation_signal.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/io_context.hpp>
 #include <asio/post.hpp>
@@ -205,6 +207,27 @@ TEST(RecvPkg, FailsForAPackageOverTheLimit) {
     EXPECT_TRUE(gtcp::IsFatal(ec));
     EXPECT_EQ(conn.CloseReason(), Errc::PkgTooLarge);
   }
+}
+
+TEST(RecvPkg, QuotesTheLengthOfAPackageOverTheLimit) {
+  for (const bool awaited : {false, true}) {
+    auto [conn, peer] = make_conn_and_peer({.Pkg = {.MaxDataSize = 10}});
+    peer.write(framed("12345678901"));
+    const std::string text = text_of_error(Errc::PkgTooLarge, [&, &on = conn] {
+      if (awaited)
+        run(on.AsyncRecvPkg());
+      else
+        on.RecvPkg();
+    });
+    EXPECT_EQ(text,
+              std::string(awaited ? "AsyncRecvPkg" : "RecvPkg") + " [" + conn.RemoteAddr() +
+                  "]: the package has 11 bytes, allowed are 0 to 10: " + make_error_code(Errc::PkgTooLarge).message());
+  }
+  auto [conn, peer] = make_conn_and_peer({.MaxLineSize = 3});
+  peer.write("1234");
+  EXPECT_EQ(
+      text_of_error(Errc::LineTooLong, [&, &on = conn] { on.RecvLine(); }),
+      "RecvLine [" + conn.RemoteAddr() + "]: allowed are 3 bytes: " + make_error_code(Errc::LineTooLong).message());
 }
 
 TEST(Packages, RefuseBadOptionsBeforeAnythingMoves) {
@@ -653,14 +676,15 @@ TEST(Retry, TriesAgainToReceive) {
   }
 }
 
-TEST(Retry, EndsWithTheTimeoutOrWithTheConnection) {
-  for (const form which : {form::blocking}) {
+const PkgOption tries_for_ever{.Retry = {.Count = 1'000'000, .Interval = 1h}};
+
+TEST(Retry, EndsWithTheConnection) {
+  for (const form which : forms) {
     auto [conn, peer, rules] = make_scripted();
     rules->writes_to_fail = 1'000'000;
-    const PkgOption option{.Retry = {.Count = 1'000'000, .Interval = 1h}};
     background sending([&, on = conn] {
       std::error_code ec;
-      send_pkg(which, on, "x", option, ec);
+      send_pkg(which, on, "x", tries_for_ever, ec);
       return ec;
     });
     sending.wait_until_waiting();
@@ -668,6 +692,50 @@ TEST(Retry, EndsWithTheTimeoutOrWithTheConnection) {
     const std::error_code ec = sending.get();
     EXPECT_TRUE(ec == Errc::Closed || ec == asio::error::no_buffer_space) << which << ": " << ec.message();
   }
+}
+
+TEST(Retry, EndsWithTheTimeout) {
+  for (const form which : forms) {
+    auto [conn, peer, rules] = make_scripted();
+    std::error_code ec;
+    rules->writes_to_fail = 1'000'000;
+    conn.SetDeadlineSend(std::chrono::steady_clock::now() + 10ms);
+    send_pkg(which, conn, "x", tries_for_ever, ec);
+    EXPECT_EQ(ec, Errc::Timeout) << which << ": " << ec.message();
+    rules->writes_to_fail = 0;
+    conn.SetDeadlineSend({});
+
+    peer.write(framed("hello"));
+    rules->reads_to_fail = 1'000'000;
+    conn.SetDeadlineRecv(std::chrono::steady_clock::now() + 10ms);
+    EXPECT_EQ(recv_pkg(which, conn, tries_for_ever, ec), "");
+    EXPECT_EQ(ec, Errc::Timeout) << which << ": " << ec.message();
+    rules->reads_to_fail = 0;
+    conn.SetDeadlineRecv({});
+    EXPECT_EQ(recv_pkg(which, conn, {}, ec), "hello") << which << ": " << ec.message();
+  }
+}
+
+TEST(Retry, EndsWhenItIsCancelledOrTheDeadlineChanges) {
+  auto [conn, peer, rules] = make_scripted();
+  rules->writes_to_fail = 2;
+  for (const bool cancelled : {true, false}) {
+    asio::cancellation_signal signal;
+    std::promise<std::error_code> result;
+    conn.AsyncSendPkg("x", tries_for_ever,
+                      asio::bind_cancellation_slot(signal.slot(), [&](std::error_code ec) { result.set_value(ec); }));
+    auto ends = result.get_future();
+    ASSERT_EQ(ends.wait_for(0s), std::future_status::timeout);
+    if (cancelled)
+      signal.emit(asio::cancellation_type::terminal);
+    else
+      conn.SetDeadlineSend(std::chrono::steady_clock::now() - 1s);
+    ASSERT_TRUE(gtcp_test::comes(ends));
+    EXPECT_EQ(ends.get(), cancelled ? make_error_code(asio::error::operation_aborted) : make_error_code(Errc::Timeout));
+  }
+  conn.SetDeadlineSend({});
+  conn.SendPkg("whole");
+  EXPECT_EQ(peer.read_pkg(), "whole") << "nothing of what has ended";
 }
 
 TEST(Packages, SurviveATransportThatMovesOneByteAtATime) {

@@ -6,6 +6,7 @@
 #include <gtcp/detail/exit_drain.hpp>
 #include <gtcp/dial.hpp>
 #include <gtcp/runtime.hpp>
+#include <gtcp/server.hpp>
 
 #include "support/conn_pair.hpp"
 #include "support/forms.hpp"
@@ -231,6 +232,30 @@ TEST(Fork, GivesTheChildIoThreadsOfItsOwn) {
   other.write(framed("parent"));
   ASSERT_TRUE(comes(waiting));
   EXPECT_EQ(waiting.get(), "parent");
+}
+
+TEST(Fork, LetsAChildRunAServerThatItsParentMade) {
+  SKIP_WHERE_PARENTS_HAVE_NO_THREADS();
+  for (const bool listens_before : {false, true}) {
+    const gtcp::Server server("127.0.0.1:0", [](const Conn& conn) {
+      for (;;) conn.SendPkg(conn.RecvPkg());
+    });
+    if (listens_before) server.Listen();
+    child_process child([&] {
+      for (int i = 0; i < 2; ++i) {
+        server.Listen();
+        server.Start();
+        const Conn conn = gtcp::NewConn(server.GetListenedAddress());
+        if (conn.SendRecvPkgWithTimeout("hello", ceiling) != "hello") return 2;
+        if (!server.CloseAndWait(ceiling)) return 3;
+        std::error_code error;
+        conn.RecvPkgWithTimeout(ceiling, error);
+        if (error != asio::error::eof) return 4;
+      }
+      return 0;
+    });
+    EXPECT_EQ(child.wait(), 0) << listens_before;
+  }
 }
 
 TEST(Fork, LetsAChildEndThatHasARuntimeOfItsParent) {

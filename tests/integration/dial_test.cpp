@@ -261,11 +261,24 @@ TEST(NewConn, RefusesALocalAddressThatIsNone) {
   const auto text = [](const char* local) {
     return text_of_error(Errc::InvalidAddress, [&] { gtcp::NewConn("127.0.0.1:1", {.LocalAddress = local}); });
   };
-  EXPECT_EQ(text("127.0.0.1"), "NewConn: address \"127.0.0.1\": the port is missing" + invalid);
-  EXPECT_EQ(text("localhost:0"),
-            "NewConn: address \"localhost:0\": a local address needs an IP address and a port" + invalid);
-  EXPECT_EQ(text("unix:/tmp/x"),
-            "NewConn: address \"unix:/tmp/x\": a local address needs an IP address and a port" + invalid);
+  EXPECT_EQ(text("127.0.0.1"), "NewConn: LocalAddress: address \"127.0.0.1\": the port is missing" + invalid);
+  EXPECT_EQ(text("localhost:0"), "NewConn: LocalAddress \"localhost:0\": it needs an IP address and a port" + invalid);
+  EXPECT_EQ(text("unix:/tmp/x"), "NewConn: LocalAddress \"unix:/tmp/x\": it needs an IP address and a port" + invalid);
+}
+
+TEST(NewConn, ConnectsFromTheLocalAddressOrNotAtAll) {
+  tcp::acceptor acceptor = listen_on("127.0.0.1");
+  const std::string address = gtcp::detail::to_text(acceptor.local_endpoint());
+  const std::string text = text_of_error(asio::error::address_family_not_supported,
+                                         [&] { gtcp::NewConn(address, {.LocalAddress = "[::1]:0"}); });
+  EXPECT_EQ(text.find("NewConn: LocalAddress \"[::1]:0\" is of another family than \"" + address + "\""), 0u) << text;
+  const std::string port = port_of(acceptor);
+  for (const std::string& remote : {":" + port, "localhost:" + port, address}) {
+    for (const char* const local : {"127.0.0.1:0", ":0"}) {
+      const Conn conn = gtcp::NewConn(remote, {.LocalAddress = local});
+      expect_connected(conn, acceptor);
+    }
+  }
 }
 
 TEST(NewConn, SaysThatTheLocalAddressIsInUse) {
@@ -274,6 +287,9 @@ TEST(NewConn, SaysThatTheLocalAddressIsInUse) {
   std::error_code ec;
   EXPECT_FALSE(gtcp::NewConn(address, ceiling, {.LocalAddress = address}, ec));
   EXPECT_EQ(ec, asio::error::address_in_use) << ec.message();
+  const std::string text =
+      text_of_error(asio::error::address_in_use, [&] { gtcp::NewConn(address, {.LocalAddress = address}); });
+  EXPECT_EQ(text.find("NewConn: LocalAddress \"" + address + "\""), 0u) << text;
 }
 
 TEST(NewConn, DoesNotConnectToItself) {

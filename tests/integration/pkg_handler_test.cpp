@@ -174,9 +174,14 @@ TEST(PkgHandler, IsNotServedWhenItsBeginningThrows) {
   std::atomic<int> calls{0};
   pkg_server server([&](Conn&, std::string_view) { ++calls; });
   server.server.SetOnOpen([](Conn&) { throw std::runtime_error("no"); });
+  std::promise<std::error_code> ended;
+  server.server.SetOnClose([&](Conn&, std::error_code reason) { ended.set_value(reason); });
   const Conn client = server.connect();
   client.SendPkg("hello");
   EXPECT_TRUE(gtcp_test::has_ended(client));
+  auto told = ended.get_future();
+  ASSERT_TRUE(gtcp_test::comes(told));
+  EXPECT_EQ(told.get(), gtcp::Errc::Closed);
   EXPECT_EQ(server.errors.all(), texts{"no"});
   EXPECT_EQ(calls, 0);
 }

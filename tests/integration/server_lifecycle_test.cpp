@@ -100,7 +100,7 @@ TEST(Server, QuotesABadAddress) {
 }
 
 TEST(Server, WantsAHandler) {
-  const std::string text = "start running failed: the connection handler is missing: no connection handler defined";
+  const std::string text = "no connection handler defined";
   for (const Server& server : {Server(any_port, nullptr), Server(any_port, std::function<void(Conn)>()),
                                Server(any_port, static_cast<void (*)(Conn)>(nullptr)), Server()}) {
     EXPECT_EQ(text_of_error(Errc::NoHandler, [&] { server.Run(); }), "Server::Run: " + text);
@@ -260,6 +260,37 @@ TEST(Server, OutlivesTheCancelledThreadOfItsRun) {
   EXPECT_TRUE(server.CloseAndWait(ceiling));
 }
 #endif
+
+TEST(Server, OpensAnewWhileItsHandlersEnd) {
+  std::atomic<bool> may_end{false};
+  const Server server(any_port, [&](const Conn& conn) {
+    std::error_code error;
+    while (!error) conn.SendPkg(conn.RecvPkg(error));
+    EXPECT_TRUE(poll_until([&] { return may_end.load(); }));
+  });
+  server.Listen();
+  server.Start();
+  const Conn first = NewConn(server.GetListenedAddress());
+  ASSERT_TRUE(answers(first));
+  server.Close();
+  server.Listen();
+  gtcp_test::background starting([&] {
+    std::error_code error;
+    server.Start(error);
+    return error;
+  });
+  starting.wait_until_waiting();
+  may_end = true;
+  EXPECT_FALSE(starting.get());
+  EXPECT_TRUE(answers(NewConn(server.GetListenedAddress())));
+  for (int i = 0; i < 100; ++i) {
+    server.Close();
+    server.Listen();
+    server.Start();
+  }
+  EXPECT_TRUE(answers(NewConn(server.GetListenedAddress())));
+  EXPECT_TRUE(server.CloseAndWait(ceiling));
+}
 
 // ---- Destroying
 

@@ -493,6 +493,43 @@ TEST(Shutdown, IsThereForCoroutinesOnAnExecutorOfTheUsers) {
   EXPECT_TRUE(has_ended(conn));
 }
 
+TEST(Shutdown, ReceivesWhatHasComeAndNoMore) {
+  for (const serving which : gtcp_test::all_kinds) {
+    const gtcp_test::echo_server server(which);
+    const Conn conn = NewConn(server->GetListenedAddress());
+    std::atomic<bool> floods{true};
+    std::atomic<std::uint64_t> answers{0};
+    std::jthread flood([&] {
+      std::error_code error;
+      while (floods && !error) conn.SendPkg("more", error);
+    });
+    std::jthread reads([&] {
+      std::error_code error;
+      while (!conn.RecvPkg(error).empty()) ++answers;
+    });
+    EXPECT_TRUE(poll_until([&] { return answers > 100; }));
+    const ShutdownResult result = server->Shutdown(ceiling);
+    EXPECT_EQ(result.Drained, 1u) << name_of(which);
+    EXPECT_EQ(result.Cut, 0u) << name_of(which);
+    floods = false;
+    conn.Abort();
+  }
+}
+
+TEST(Shutdown, IsAwaited) {
+  const Server server(any_port, async_echo);
+  server.Start();
+  const Conn conn = NewConn(server.GetListenedAddress());
+  EXPECT_TRUE(answers(conn));
+  const ShutdownResult result = gtcp_test::run(server.AsyncShutdown(ceiling));
+  EXPECT_TRUE(result.Complete);
+  EXPECT_EQ(result.Drained, 1u);
+  EXPECT_TRUE(has_ended(conn));
+  std::error_code error = Errc::Timeout;
+  EXPECT_TRUE(gtcp_test::run(server.AsyncShutdown(ceiling, error)).Complete) << "again";
+  EXPECT_FALSE(error);
+}
+
 TEST(Shutdown, LeavesDetachedConnectionsToTheirOwner) {
   std::promise<Conn> kept;
   Server server(any_port, [&](Conn conn) {

@@ -6,6 +6,7 @@
 
 #include "support/conn_pair.hpp"
 #include "support/descriptors.hpp"
+#include "support/forms.hpp"
 #include "support/poll_until.hpp"
 #include "support/running_server.hpp"
 
@@ -22,6 +23,7 @@
 #include <future>
 #include <latch>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -345,6 +347,36 @@ TEST_P(ServerOfEachKind, GivesNoDescriptorToOtherPrograms) {
     if (name.starts_with("socket:") || name.find("event") != std::string::npos) {
       EXPECT_NE(flags & FD_CLOEXEC, 0) << descriptor << " " << name;
     }
+  }
+}
+
+TEST(ServerHandler, RunsInAsManyThreadsThatServedBeforeAsWait) {
+  constexpr std::size_t at_once = 8;
+  std::mutex mutex;
+  std::vector<int> threads;
+  running_server server(kind::thread,
+                        [&](const Conn& conn) {
+                          {
+                            const std::lock_guard lock(mutex);
+                            threads.push_back(static_cast<int>(::gettid()));
+                          }
+                          conn.SendPkg("served");
+                          conn.RecvPkg();
+                        },
+                        {});
+  std::vector<int> before;
+  for (int round = 0; round < 10; ++round) {
+    {
+      std::vector<Conn> conns;
+      for (std::size_t i = 0; i < at_once; ++i) conns.push_back(server.connect());
+      for (const Conn& conn : conns) ASSERT_EQ(conn.RecvPkgWithTimeout(ceiling), "served");
+    }
+    ASSERT_TRUE(poll_until([&] { return server->Stats().Active == 0; }));
+    const std::lock_guard lock(mutex);
+    std::ranges::sort(threads);
+    if (round > 0) EXPECT_EQ(threads, before);
+    before = std::exchange(threads, {});
+    ASSERT_TRUE(poll_until([&] { return std::ranges::all_of(before, gtcp_test::sleeps); }));
   }
 }
 

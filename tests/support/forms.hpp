@@ -95,6 +95,17 @@ inline std::string recv_pkg_within(form which, const gtcp::Conn& conn, std::chro
   return {};
 }
 
+#if defined(__linux__)
+/// Whether a thread of this process sleeps in the system.
+inline bool sleeps(int thread_id) {
+  std::ifstream file("/proc/self/task/" + std::to_string(thread_id) + "/stat");
+  std::string line;
+  std::getline(file, line);
+  const std::size_t name_end = line.rfind(')');
+  return name_end != std::string::npos && name_end + 2 < line.size() && line[name_end + 2] == 'S';
+}
+#endif
+
 /// A thread whose function returns a T, and which tells when it waits for something.
 template <class T>
 class background {
@@ -115,12 +126,7 @@ class background {
     poll_until([&] {
       if (result_.wait_for(std::chrono::seconds(0)) == std::future_status::ready) return true;
       const int id = id_.load();
-      if (id == 0) return false;
-      std::ifstream file("/proc/self/task/" + std::to_string(id) + "/stat");
-      std::string line;
-      std::getline(file, line);
-      const std::size_t name_end = line.rfind(')');
-      return name_end != std::string::npos && name_end + 2 < line.size() && line[name_end + 2] == 'S';
+      return id != 0 && sleeps(id);
     });
 #else
     for (int i = 0; i < 10'000; ++i) std::this_thread::yield();

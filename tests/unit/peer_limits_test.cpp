@@ -238,7 +238,7 @@ TEST(FormatPrometheus, WritesNamesTypesAndValues) {
   const std::string text = gtcp::FormatPrometheus(stats, "chat");
   const auto has = [&](const std::string& line) { return ("\n" + text).find("\n" + line + "\n") != std::string::npos; };
   EXPECT_TRUE(has("# TYPE chat_accepted_total counter")) << text;
-  EXPECT_TRUE(has("# HELP chat_accepted_total Connections that were accepted."));
+  EXPECT_TRUE(has("# HELP chat_accepted_total Connections that were accepted, refused ones included."));
   EXPECT_TRUE(has("chat_accepted_total 3"));
   EXPECT_TRUE(has("# TYPE chat_active gauge"));
   EXPECT_TRUE(has("chat_active 1"));

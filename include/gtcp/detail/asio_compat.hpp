@@ -4,7 +4,7 @@
 
 // The one place that knows versions of Asio, and types of executors.
 
-// Before Asio, which asks it what the library has (aligned_alloc) and must get the same answer in every file.
+// First: Asio must see the library's feature macros, and the same ones in every file.
 #include <cstddef>
 
 #include <asio/any_io_executor.hpp>

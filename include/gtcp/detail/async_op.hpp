@@ -7,6 +7,7 @@
 
 #include <gtcp/detail/conn_state.hpp>
 #include <gtcp/detail/scarce_memory.hpp>
+#include <gtcp/error.hpp>
 #include <gtcp/payload.hpp>
 
 #include <asio/any_io_executor.hpp>
@@ -20,6 +21,7 @@
 #include <asio/steady_timer.hpp>
 #include <asio/system_executor.hpp>
 
+#include <algorithm>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -30,7 +32,11 @@
 
 namespace gtcp::detail {
 
+/// The state of a connection, which whoever works on it keeps.
 using conn_ptr = std::shared_ptr<conn_state>;
+
+/// What the copies of a Conn share. It points to the state, too, but with the last one of them the connection closes.
+using conn_handle = std::shared_ptr<conn_state>;
 
 /// An operation that was checked and can begin: or the error that keeps it from it.
 struct prepared {
@@ -41,14 +47,14 @@ struct prepared {
   Retry retry{};
   pkg_format format{};
 
-  std::string describe() const {
-    std::string text = std::string(name) + (conn != nullptr ? " [" + conn->remote_address() + "]" : "");
-    if (!why.empty()) text += ": " + why;
-    return text;
+  std::string describe(const std::error_code& result) const {
+    std::string reason = why;
+    if (reason.empty() && conn != nullptr) reason = conn->explain(result, format);
+    return with_reason(std::string(name) + (conn != nullptr ? " [" + conn->remote_address() + "]" : ""), reason);
   }
 
   void report(const OnError& on_error, const std::error_code& result) const {
-    on_error.Report(result, [this] { return describe(); });
+    on_error.Report(result, [&] { return describe(result); });
   }
 
   asio::any_io_executor executor() const {
@@ -134,8 +140,7 @@ struct op_memory {
 template <class Handler, bool WithResult>
 class async_receive_op final : public async_receiver {
  public:
-  async_receive_op(Handler&& handler, std::shared_ptr<conn_state> state, recv_goal wanted, time_limit give_up_at,
-                   std::string* target)
+  async_receive_op(Handler&& handler, conn_ptr state, recv_goal wanted, time_limit give_up_at, std::string* target)
       : async_receiver(state, std::move(wanted), give_up_at, target), pending_(std::move(handler), state->executor()) {}
 
   /// If it throws, the handler is as it was.
@@ -151,12 +156,12 @@ class async_receive_op final : public async_receiver {
     auto* const op = op_memory<async_receive_op, Handler>::make(std::move(handler), conn, std::move(goal), limit, into);
     op->id = id;
     op->retry = retry;
-    const std::shared_ptr<conn_state> keep = conn;
+    const conn_ptr keep = conn;
     keep->start(*op);
   }
 
   void complete(std::error_code error, bool may_dispatch) override {
-    const std::shared_ptr<conn_state> state = conn();
+    const conn_ptr state = conn();
     pending_handler<Handler> pending(std::move(pending_));
     [[maybe_unused]] std::string bytes = std::move(result);
     op_memory<async_receive_op, Handler>::free(this, pending.handler());
@@ -179,14 +184,14 @@ class async_receive_op final : public async_receiver {
 template <class Handler, class Record>
 class async_send_op final : public Record {
  public:
-  async_send_op(Handler&& handler, std::shared_ptr<conn_state> conn, AsyncPayload data)
+  async_send_op(Handler&& handler, conn_ptr conn, AsyncPayload data)
       : conn_(std::move(conn)), pending_(std::move(handler), conn_->executor()), data_(std::move(data)) {}
 
   /// `submit(outbox, op)` hands the operation to the outbox and returns its send_outcome. If it throws, the handler is
   /// as it was.
   template <class Submit>
-  static void start(Handler&& handler, const std::shared_ptr<conn_state>& conn, AsyncPayload data, time_limit limit,
-                    const Retry& retry, const Submit& submit) {
+  static void start(Handler&& handler, const conn_ptr& conn, AsyncPayload data, time_limit limit, const Retry& retry,
+                    const Submit& submit) {
     const std::uint64_t id = conn->next_operation_id();
     auto slot = asio::get_associated_cancellation_slot(handler);
     if (slot.is_connected()) {
@@ -198,23 +203,16 @@ class async_send_op final : public Record {
     op->id = id;
     op->limit_ = limit;
     op->retry_ = retry;
-    const std::shared_ptr<conn_state> keep = conn;
-    send_outcome outcome = send_outcome::done;
-    try {
-      outcome = submit(keep->out(), *op, op->data_.Buffer());
-    } catch (const std::exception&) {  // no timer for it: the outbox has not taken it
-      op->error = no_memory_error();
-    }
-    if (outcome == send_outcome::done) op->complete();
+    op->begin(submit);
   }
 
   bool finished() override { return true; }
 
   void complete() override {
-    const std::shared_ptr<conn_state> keep = conn_;
+    const conn_ptr keep = conn_;
     if constexpr (std::is_same_v<Record, send_record>) {
-      if (is_transient(this->error) && retry_.Count-- > 0 && try_again_later()) return;
-      if (conn_->should_renew(this->error) && try_again_renewed()) return;
+      if (is_transient(this->error) && retry_.Count-- > 0 && pauses_until(deadline_after(retry_pause(retry_)))) return;
+      if (keep->should_renew(this->error) && pauses_for_renewal(*keep)) return;
     }
     const std::error_code result = this->error;
     pending_handler<Handler> pending(std::move(pending_));
@@ -223,88 +221,100 @@ class async_send_op final : public Record {
   }
 
   void deadline_changed() override {
-    const clock::time_point until = limit_.resolve(conn_->send_deadline());
+    const clock::time_point give_up_at = limit_.resolve(conn_->send_deadline());
+    const clock::time_point until = std::min(give_up_at, resume_at_);
     if (until == no_deadline) {
       timer_.reset();
       return;
     }
     if (!timer_) timer_.emplace(inner_executor(pending_.io()));
     timer_->expires_at(until);
-    timer_->async_wait([weak = std::weak_ptr(conn_), id = this->id](std::error_code aborted) {
-      if (aborted) return;
-      if (const auto state = weak.lock()) insist([&state, id] { state->out().stop(id, Errc::Timeout); });
-    });
+    timer_->async_wait(
+        [weak = std::weak_ptr(conn_), id = this->id, resumes = until < give_up_at](std::error_code aborted) {
+          if (aborted) return;
+          const auto state = weak.lock();
+          if (state == nullptr) return;
+          if (resumes)
+            resume(*state, id);
+          else
+            insist([&state, id] { state->out().stop(id, Errc::Timeout); });
+        });
   }
 
  private:
-  /// Owns the operation while it pauses before its next try.
-  struct pause_handler {
-    std::unique_ptr<async_send_op, void (*)(async_send_op*)> op;
-    void operator()(std::error_code = {}) {
-      async_send_op* const again = op.release();
-      const conn_ptr conn = again->conn_;
-      const clock::time_point until = again->limit_.resolve(conn->send_deadline());
-      if (until != no_deadline && clock::now() >= until) {
-        again->error = Errc::Timeout;
-        return again->complete();
-      }
-      again->done = false;
-      again->error.clear();
-      if (conn->out().send(*again, true) == send_outcome::done) again->complete();
+  /// Ends the pause of the operation, if it is still there. One that has ended may be gone.
+  static void resume(conn_state& conn, std::uint64_t id) {
+    if constexpr (std::is_same_v<Record, send_record>) {
+      if (auto* const op = static_cast<async_send_op*>(conn.out().resume(id))) op->try_again();
     }
-  };
+  }
 
-  /// Has `begin(again)` see to it that `again` is called later, which owns the operation. False: there was no memory
-  /// for that, and the operation is the caller's as before.
-  template <class Begin>
-  bool pauses(const Begin& begin) noexcept {
-    std::shared_ptr<pause_handler> again;
+  template <class Submit>
+  void begin(const Submit& submit) {
+    const conn_ptr keep = conn_;
+    send_outcome outcome = send_outcome::done;
     try {
-      again = std::make_shared<pause_handler>(
-          pause_handler{{nullptr, [](async_send_op* op) {
-                           const pending_handler<Handler> dropped(std::move(op->pending_));
-                           op_memory<async_send_op, Handler>::free(op, dropped.handler());
-                         }}});
-      again->op.reset(this);
-      begin(again);
-      return true;
+      outcome = submit(keep->out(), *this, data_.Buffer());
+    } catch (const std::exception&) {  // no timer for it: the outbox has not taken it
+      this->error = no_memory_error();
+    }
+    if (outcome == send_outcome::done) complete();
+  }
+
+  void try_again() {
+    resume_at_ = no_deadline;
+    const clock::time_point until = limit_.resolve(conn_->send_deadline());
+    if (until != no_deadline && clock::now() >= until) {
+      this->error = Errc::Timeout;
+      return complete();
+    }
+    begin([](outbox& out, async_send_op& op, asio::const_buffer) { return out.send(op, true); });
+  }
+
+  /// True: it pauses, or has ended meanwhile and may be gone.
+  bool pauses_until(clock::time_point until) noexcept {
+    resume_at_ = until;
+    try {
+      return conn_->out().pause(*this);
     } catch (const std::exception&) {
-      if (again != nullptr) static_cast<void>(again->op.release());
       return false;
     }
   }
 
-  bool try_again_later() noexcept {
-    return pauses([this](const std::shared_ptr<pause_handler>& again) {
-      pause_ = std::make_unique<asio::steady_timer>(inner_executor(pending_.io()), retry_pause(retry_));
-      pause_->async_wait([again](std::error_code) { (*again)(); });
-    });
+  /// The same, until there is a fresh connection. Without one it fails again, with the same error.
+  bool pauses_for_renewal(conn_state& conn) noexcept {
+    const std::uint64_t id = this->id;
+    const std::error_code failure = this->error;
+    const time_limit limit = limit_;
+    if (!pauses_until(no_deadline)) return false;
+    try {
+      conn.start_renewal(limit, [keep = conn.shared_from_this(), id] { resume(*keep, id); });
+      return true;
+    } catch (const std::exception&) {
+      if (conn.out().resume(id) == nullptr) return true;
+      this->error = failure;
+      return false;
+    }
   }
 
-  /// Without a fresh connection it fails again, with the same error.
-  bool try_again_renewed() noexcept {
-    return pauses(
-        [this](const std::shared_ptr<pause_handler>& again) { conn_->start_renewal(limit_, [again] { (*again)(); }); });
-  }
-
-  std::shared_ptr<conn_state> conn_;
+  conn_ptr conn_;
   pending_handler<Handler> pending_;
   AsyncPayload data_;
   time_limit limit_;
   Retry retry_;
+  clock::time_point resume_at_ = no_deadline;  ///< the end of a pause
   std::optional<asio::steady_timer> timer_;
-  std::unique_ptr<asio::steady_timer> pause_;
 };
 
 /// Waits for the end of closing.
 template <class Handler>
 class async_close_op final : public close_waiter {
  public:
-  async_close_op(Handler&& handler, std::shared_ptr<conn_state> conn)
+  async_close_op(Handler&& handler, conn_ptr conn)
       : conn_(std::move(conn)), pending_(std::move(handler), conn_->executor()) {}
 
-  static void start(Handler&& handler, const std::shared_ptr<conn_state>& conn) {
-    const std::shared_ptr<conn_state> keep = conn;
+  static void start(Handler&& handler, const conn_ptr& conn) {
+    const conn_ptr keep = conn;
     keep->close(false);  // whether or not there is memory to wait for its end
     auto* const op = op_memory<async_close_op, Handler>::make(std::move(handler), conn);
     if (!keep->start_wait_closed(*op)) return;
@@ -318,7 +328,7 @@ class async_close_op final : public close_waiter {
   }
 
   void complete() override {
-    const std::shared_ptr<conn_state> keep = conn_;
+    const conn_ptr keep = conn_;
     const bool delivered = delivered_;
     pending_handler<Handler> pending(std::move(pending_));
     op_memory<async_close_op, Handler>::free(this, pending.handler());
@@ -326,7 +336,7 @@ class async_close_op final : public close_waiter {
   }
 
  private:
-  std::shared_ptr<conn_state> conn_;
+  conn_ptr conn_;
   pending_handler<Handler> pending_;
   bool delivered_ = false;
 };

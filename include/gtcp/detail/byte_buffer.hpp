@@ -5,7 +5,7 @@
 // A flat buffer that fills at its end and empties at its front. One that is empty gives its memory back, so that an
 // idle connection holds none.
 
-// Before Asio, which asks it what the library has (aligned_alloc) and must get the same answer in every file.
+// First: Asio must see the library's feature macros, and the same ones in every file.
 #include <cstddef>
 
 #include <gtcp/detail/block_pool.hpp>

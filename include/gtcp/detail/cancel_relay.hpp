@@ -4,7 +4,7 @@
 
 // Cancelling a coroutine from any thread: Asio's cancellation states belong to the coroutine's strand.
 
-// Before Asio, which asks it what the library has (aligned_alloc) and must get the same answer in every file.
+// First: Asio must see the library's feature macros, and the same ones in every file.
 #include <cstddef>
 
 #include <gtcp/detail/scarce_memory.hpp>

@@ -18,7 +18,7 @@
 namespace gtcp::detail {
 
 inline void conn_state::close(bool hard, std::error_code reason) noexcept {
-  if (born_ != fork_generation()) {
+  if (process_.is_inherited()) {
     // The parent's connection: nothing of it is ours but the descriptor, and its mutexes may be locked for ever.
     if (descriptor_ != invalid_native_socket) close_socket(std::exchange(descriptor_, invalid_native_socket), false);
     closed_.store(true, std::memory_order_release);
@@ -102,8 +102,12 @@ inline clock::time_point conn_state::look(clock::time_point now) noexcept {
 }
 
 inline void conn_state::drain() {
-  draining_.store(true, std::memory_order_relaxed);
+  constexpr std::size_t most_in_layer = 32 * 1024;  // what a layer may have read that it has not handed on
   const std::lock_guard lock(mutex_);
+  if (descriptor_ == invalid_native_socket) return;
+  const std::size_t came = unread_bytes(descriptor_) + most_in_layer;
+  drain_until_ = bytes_in_.load(std::memory_order_relaxed) + came;
+  draining_.store(true, std::memory_order_release);
   for (receiver* entry = receivers_; entry != nullptr; entry = entry->next_) {
     async_receiver* const op = entry->asynchronous();
     if (op == nullptr)
@@ -129,7 +133,7 @@ inline void conn_state::go_on_closing(bool hard, bool has_lane) noexcept {
   close_if_possible();
 }
 
-inline bool conn_state::wait_closed(const time_limit& limit, std::error_code& error) {
+inline bool conn_state::wait_closed(clock::time_point until, std::error_code& error) {
   if (on_runtime_thread()) {
     error = Errc::WouldDeadlock;
     return false;
@@ -143,7 +147,6 @@ inline bool conn_state::wait_closed(const time_limit& limit, std::error_code& er
       close_if_possible();
       lock.lock();
     }
-    const clock::time_point until = limit.resolve(recv_deadline_);
     const auto is_done = [&] { return self.done; };
     if (until == no_deadline)
       self.woken.wait(lock, is_done);
@@ -202,8 +205,8 @@ inline void conn_state::discard_input() {
       open_watch().async_wait(asio::socket_base::wait_read, [self = shared_from_this()](std::error_code error) {
         if (!error) self->discard_input();
       });
-      waits = closer_idle_ =
-          true;  // under this lock: the wait may be over, and reading go on elsewhere, right after it
+      // Under this lock: the wait may be over, and reading go on elsewhere, right after it.
+      waits = closer_idle_ = true;
       break;
     }
   });

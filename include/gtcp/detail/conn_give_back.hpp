@@ -10,7 +10,7 @@
 namespace gtcp::detail {
 
 inline bool conn_state::give_back() noexcept {
-  if (lease_ == nullptr || born_ != fork_generation() || !lease_->may_go_back()) return false;
+  if (lease_ == nullptr || process_.is_inherited() || !lease_->may_go_back()) return false;
   if (closed() || !outbox_.is_idle() || !lane_.try_lock()) return false;
   std::vector<TimerEntry> timers;
   bool as_new = input_as_new();
@@ -63,7 +63,7 @@ inline bool conn_state::input_as_new() noexcept {
     try {
       input_.append(&byte, got.size);
     } catch (const std::bad_alloc&) {
-      input_error_ = std::make_error_code(std::errc::not_enough_memory);
+      input_error_ = no_memory_error();
     }
   }
   if (got.error && !is_transient(got.error)) input_error_ = got.error;

@@ -6,6 +6,7 @@
 // in how they wait: in poll with the thread's waker, or through Asio with a timer.
 
 #include <gtcp/detail/conn_state.hpp>
+#include <gtcp/detail/conn_wait.hpp>
 
 #include <thread>
 
@@ -101,6 +102,7 @@ inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, 
       error = verdict.error == asio::error::eof && input_error_ ? input_error_ : *verdict.error;
       const bool ended_by_peer = input_error_ == asio::error::eof || input_error_ == Errc::TlsTruncated;
       if (verdict.error == Errc::PkgTruncated && !ended_by_peer) error = input_error_;
+      if (error == Errc::PkgTooLarge) refused_size_.store(verdict.size, std::memory_order_relaxed);
       if (IsFatal(error)) note_end(error);
       return progress::done;
     }
@@ -113,6 +115,11 @@ inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, 
       drained_ = false;
       wait_for = wait_direction::read;
       return progress::must_wait;
+    }
+    if (ends_here(self.goal) && bytes_in_.load(std::memory_order_relaxed) >= drain_until_) {
+      error = Errc::Draining;
+      note_end(error);
+      return progress::done;
     }
     // Grows with what came, never by what was announced.
     const std::size_t missing = verdict.size - input_.size();
@@ -146,7 +153,7 @@ inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, 
 }
 
 inline bool conn_state::ends_here(const recv_goal& goal) const noexcept {
-  return draining_.load(std::memory_order_relaxed) && input_.empty() && !goal.is_handshake();
+  return draining_.load(std::memory_order_acquire) && input_.empty() && !goal.is_handshake();
 }
 
 inline conn_state::progress conn_state::try_handshake(std::error_code& error, wait_direction& wait_for) {
@@ -342,7 +349,7 @@ inline lane_waiter* conn_state::advance(async_receiver& op, std::error_code stop
       }
       return nullptr;
     } catch (const std::bad_alloc&) {
-      error = std::make_error_code(std::errc::not_enough_memory);
+      error = no_memory_error();
     } catch (const std::system_error& failure) {
       error = failure.code();
     }

@@ -4,8 +4,9 @@
 
 // The state of a connection, which handles and operations share: the lane in, the outbox out, waiting, and closing.
 //
-// Locks: mutex_ guards the queue of the lane, the list of receivers, the watch and the stages of closing; the outbox
-// has its own. Neither is ever held over user code, over a wait, or while taking the other one.
+// Locks: mutex_ guards the queue of the lane, the list of receivers, the descriptor, the watch, the timers and the
+// stages of closing; the outbox has its own. Neither is ever held over user code, over a wait, or while taking the
+// other one.
 //
 // The descriptor is ours: reading and writing are plain non-blocking system calls. Asio is asked only to wait, through
 // the watch, a second object for the same descriptor that exists from the first asynchronous wait on. So a connection
@@ -29,6 +30,7 @@
 #include <gtcp/detail/time_limit.hpp>
 #include <gtcp/detail/transport.hpp>
 #include <gtcp/detail/watch.hpp>
+#include <gtcp/error.hpp>
 #include <gtcp/runtime.hpp>
 #include <gtcp/stats.hpp>
 #include <gtcp/timer.hpp>
@@ -83,11 +85,11 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
       : descriptor_(descriptor),
         transport_(layer != nullptr ? std::move(layer) : std::make_unique<plain_transport>(descriptor)),
         outbox_(*transport_, descriptor, *this, option.OutboxLimit, option.WhenFull),
-        linger_(option.Linger),
         max_line_size_(option.MaxLineSize),
         busy_wait_(option.BusyWait),
         mode_(option.Mode),
-        executor_(option.Executor) {
+        executor_(option.Executor),
+        linger_(option.Linger) {
     std::string ignored;
     check(option.Pkg, format_, ignored);
     max_short_ = std::min(format_.max_data_size, outbox::borrow_from - 1);
@@ -137,6 +139,16 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   }
 
   std::uint64_t id() const noexcept { return id_; }
+  /// What there is to say of an error of a receive beyond its own text.
+  std::string explain(const std::error_code& error, const pkg_format& format) const {
+    if (error == Errc::PkgTooLarge) {
+      return "the package has " + std::to_string(refused_size_.load(std::memory_order_relaxed)) +
+             " bytes, allowed are 0 to " + std::to_string(format.max_data_size);
+    }
+    if (error == Errc::LineTooLong) return "allowed are " + std::to_string(max_line_size_) + " bytes";
+    return {};
+  }
+
   const std::string& remote_address() const noexcept { return remote_address_; }
   bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
   std::size_t max_line_size() const noexcept { return max_line_size_; }
@@ -224,7 +236,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   bool should_yield() noexcept {
     const unsigned count = yield_counter_.load(std::memory_order_relaxed) + 1;
     yield_counter_.store(count, std::memory_order_relaxed);  // that others' steps get lost now and then is no harm
-    return count % packages_between == 0;
+    return count % yield_every == 0;
   }
 
   /// Starts an asynchronous receive, which owns itself until it completes.
@@ -240,6 +252,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     outbox_.deadline_changed();
   }
 
+  const shared_deadline& recv_deadline() const noexcept { return recv_deadline_; }
   const shared_deadline& send_deadline() const noexcept { return send_deadline_; }
   std::uint64_t next_operation_id() noexcept { return next_operation_.fetch_add(1, std::memory_order_relaxed) + 1; }
 
@@ -292,7 +305,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// Whether a send that failed with `error` is to be tried again on a fresh connection: its own was lent, had died
   /// while it was idle, and no byte has gone out. Says so once.
   bool should_renew(const std::error_code& error) noexcept {
-    if (lease_ == nullptr || !IsFatal(error) || born_ != fork_generation() || !outbox_.can_restart()) return false;
+    if (lease_ == nullptr || !IsFatal(error) || process_.is_inherited() || !outbox_.can_restart()) return false;
     {
       const std::lock_guard lock(mutex_);
       if (!replaceable()) return false;
@@ -350,7 +363,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   }
 
   /// Waits for the end of closing, in the calling thread. Returns whether everything was delivered.
-  bool wait_closed(const time_limit& limit, std::error_code& error);
+  bool wait_closed(clock::time_point until, std::error_code& error);
 
   /// Calls the waiter when closing has ended. False: it goes on; true: it has ended already.
   bool start_wait_closed(close_waiter& waiter) {
@@ -382,7 +395,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// must_yield: others are to run first; must_pause: the outbox is over its limit.
   enum class progress { done, must_wait, must_yield, must_pause };
 
-  static constexpr unsigned packages_between = 256;  ///< turns of others, while packages are there
+  static constexpr unsigned yield_every = 256;  ///< packages: then a coroutine lets others run
 
   struct thread_receiver final : receiver {
     using receiver::receiver;
@@ -448,62 +461,15 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   };
 
   /// Owns an asynchronous receive while Asio waits for it.
-  class wait_handler {
-   public:
-    explicit wait_handler(async_receiver& op) : op_(&op) {}
-    wait_handler(wait_handler&& other) noexcept : op_(std::exchange(other.op_, nullptr)) {}
-    wait_handler& operator=(wait_handler&&) = delete;
-    ~wait_handler() {
-      if (op_ != nullptr && op_ != entrusted()) abandon(*op_);
-    }
-    void operator()(const std::error_code& = {}) {
-      const asio::any_io_executor* const strand = op_->strand();
-      if (strand == nullptr) return go_on();
-      async_receiver& op = *std::exchange(op_, nullptr);
-      const std::shared_ptr<conn_state> conn = op.conn_;
-      const bool goes_on = entrust(
-          op,
-          [strand](wait_handler&& handler) {
-            asio::dispatch(*strand, [self = std::move(handler)]() mutable { self.go_on(); });
-          },
-          /*throws=*/false);
-      if (!goes_on) lane::run(conn->give_up(op));
-    }
-    void go_on() {
-      entrusted() = nullptr;
-      async_receiver& op = *std::exchange(op_, nullptr);
-      const std::shared_ptr<conn_state> conn = op.conn_;
-      conn->on_wait_over(op);
-    }
-
-   private:
-    async_receiver* op_;
-  };
+  class wait_handler;
 
   /// What the calling thread hands to Asio just now. If that throws, it is not abandoned.
-  static async_receiver*& entrusted() noexcept {
-    static thread_local async_receiver* op = nullptr;
-    return op;
-  }
+  static async_receiver*& entrusted() noexcept;
 
   /// Has `begin(handler)` hand the operation to Asio. When that throws it is the caller's again; with `throws` false
   /// that is returned, and what throws is what goes on with the operation.
   template <class Begin>
-  static bool entrust(async_receiver& op, const Begin& begin, bool throws = true) {
-    struct scope {
-      explicit scope(async_receiver* now) noexcept : outer(std::exchange(entrusted(), now)) {}
-      ~scope() { entrusted() = outer; }
-      async_receiver* const outer;
-    };
-    const scope during(&op);
-    try {
-      begin(wait_handler(op));
-      return true;
-    } catch (const std::exception&) {
-      if (throws || entrusted() != &op) throw;
-      return false;
-    }
-  }
+  static bool entrust(async_receiver& op, const Begin& begin, bool throws = true);
 
   /// Ends an operation that can't go on for want of memory. Returns the next waiter to resume.
   lane_waiter* give_up(async_receiver& op) { return finish(op, no_memory_error(), false); }
@@ -622,54 +588,11 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     return watch_.open([this] { return waiting_executor(); }, descriptor_);
   }
 
-  void await_writable(wait_direction direction) override {
-    const bool awaited = insist([&] {
-      const std::lock_guard lock(mutex_);
-      if (descriptor_ == invalid_native_socket) return;
-      const auto what =
-          direction == wait_direction::read ? asio::socket_base::wait_read : asio::socket_base::wait_write;
-      hold_.acquire(std::max<clock::duration>(linger_, std::chrono::milliseconds(1)));
-      open_watch().async_wait(what, [self = shared_from_this(), watch = watch_number_](std::error_code) {
-        {
-          const std::lock_guard relock(self->mutex_);
-          if (watch != self->watch_number_) return;  // moved to another context, which waits anew
-        }
-        self->outbox_.on_writable();
-        self->release_hold_if_drained();
-      });
-    });
-    if (!awaited) outbox_.drop(no_memory_error());
-  }
-
-  void await_turn(gathering how, bool again) override {
-    try {
-      const std::lock_guard lock(mutex_);
-      if (closed()) return;  // closing lets go
-      turn_handler handler{shared_from_this(), how};
-      // Who reads in a context that ends lets go when the connection closes; the process's end need not wait for that.
-      if (how == gathering::by_task) return post_to(waiting_executor(), std::move(handler));
-      hold_.acquire(std::max<clock::duration>(linger_, std::chrono::milliseconds(1)));
-      // Threads may send while nobody runs the connection's context.
-      if (turn_timer_ == nullptr) {
-        turn_timer_ = std::make_unique<asio::steady_timer>(Runtime::Default().get_executor());
-      }
-      if (how == gathering::by_burst && !again) return post_to(turn_timer_->get_executor(), std::move(handler));
-      turn_timer_->expires_after(how == gathering::by_burst ? burst_pause : reader_pause);
-      turn_timer_->async_wait(std::move(handler));
-    } catch (const std::exception&) {
-      while (outbox_.on_turn(how)) {  // nobody comes by later, so nothing is held back
-      }
-    }
-  }
-
-  struct turn_handler {
-    std::shared_ptr<conn_state> self;
-    gathering how;
-    void operator()(std::error_code = {}) const {
-      if (self->outbox_.on_turn(how)) return self->await_turn(how, true);
-      self->release_hold_if_drained();
-    }
-  };
+  // What overrides is inline here already, so that the class has no key function: else every file that includes this
+  // gets all of it.
+  inline void await_writable(wait_direction direction) override;
+  inline void await_turn(gathering how, bool again) override;
+  struct turn_handler;
 
   void on_overflow() noexcept override { close(true, Errc::QueueFull); }
 
@@ -702,8 +625,6 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// Only for the holder of the lane. Whether there is nothing to be read, and the peer is there.
   bool input_as_new() noexcept;
 
-  // What overrides is inline here already, so that the class has no key function: else every file that includes this
-  // gets all of it.
   inline void on_outbox_drained() override;
 
   /// Reads what the peer still sends, so that the system need not answer it with a reset, until the peer's end.
@@ -734,7 +655,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   inline static std::atomic<std::uint64_t> last_id_{0};
 
   const std::uint64_t id_ = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
-  const unsigned born_ = fork_generation();
+  const process_mark process_;
   native_socket descriptor_;
   std::unique_ptr<transport> transport_;
   mutable std::mutex mutex_;
@@ -746,44 +667,51 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   bool drained_ = true;
   std::size_t reply_part_ = 0;
   std::size_t reply_at_ = 0;
+  std::atomic<std::size_t> refused_size_{0};  ///< of Errc::PkgTooLarge
   receiver* receivers_ = nullptr;
   std::atomic<unsigned> yield_counter_{0};
   std::atomic<const char*> reader_{nullptr};  ///< the mark of who took input, while there is more
   std::atomic<bool> input_came_{false};
   std::atomic<bool> draining_{false};
+  std::uint64_t drain_until_ = 0;  ///< once draining_: how much of bytes_in_ is still received
   std::atomic<std::uint64_t> pkgs_in_{0};
   std::atomic<std::uint64_t> bytes_in_{0};
 
   // The way out.
   outbox outbox_;
 
-  // Settings.
+  // Settings that stay as they are once it is shared.
   pkg_format format_{};
   std::size_t max_short_ = 0;  ///< the largest payload that takes a short way
   bool is_simple_ = true;      ///< nothing counts packages, or sends them again
-  std::chrono::milliseconds linger_;
-  std::size_t max_line_size_;
+  const std::size_t max_line_size_;
   const std::chrono::microseconds busy_wait_;
+  std::string remote_address_;
+  std::unique_ptr<conn_lease> lease_;
+  std::unique_ptr<peer_limits> limits_;
+  std::shared_ptr<conn_ledger> ledger_;
+
+  // Settings that any thread may change.
   std::atomic<SendMode> mode_;
   std::atomic<std::chrono::nanoseconds::rep> buffer_wait_{1'000'000};
   shared_deadline recv_deadline_;
   shared_deadline send_deadline_;
   std::atomic<std::uint64_t> next_operation_{0};
   std::atomic<bool> detached_{false};
-  std::any user_data_;
-  std::vector<TimerEntry> timers_;
-  std::string remote_address_;
-  std::string local_address_;
+  std::any user_data_;  ///< whose users see to it
 
-  // Waiting.
+  // Waiting, under mutex_.
   asio::any_io_executor executor_;
   bool on_default_runtime_ = false;
   watch watch_;
   unsigned watch_number_ = 0;
   bool writable_awaited_ = false;  ///< for receivers
 
-  // Closing.
+  // Closing, under mutex_.
   std::atomic<bool> closed_{false};
+  std::chrono::milliseconds linger_;
+  std::vector<TimerEntry> timers_;
+  std::string local_address_;    ///< as it was when the descriptor was closed
   bool closing_begins_ = false;  ///< close() has not taken its first steps yet
   bool hard_ = false;
   bool sending_ended_ = false;
@@ -800,9 +728,6 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   std::unique_ptr<asio::steady_timer> turn_timer_;
   close_waiter* close_waiters_ = nullptr;
   exit_hold hold_;
-  std::unique_ptr<conn_lease> lease_;
-  std::unique_ptr<peer_limits> limits_;
-  std::shared_ptr<conn_ledger> ledger_;
   closer closer_{*this};
 };
 
@@ -811,5 +736,6 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 #include <gtcp/detail/conn_close.hpp>
 #include <gtcp/detail/conn_give_back.hpp>
 #include <gtcp/detail/conn_receive.hpp>
+#include <gtcp/detail/conn_wait.hpp>
 
 #endif

@@ -8,6 +8,7 @@
 #include <gtcp/detail/cancel_relay.hpp>
 #include <gtcp/detail/dialer.hpp>
 #include <gtcp/detail/scarce_memory.hpp>
+#include <gtcp/error.hpp>
 
 #include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
@@ -83,7 +84,7 @@ class connector {
       std::unique_ptr<transport> through = layer(descriptor);
       conn = make_conn(guard.release(), option_, std::move(through));
     } catch (const std::bad_alloc&) {
-      return asio::error::no_memory;
+      return no_memory_error();
     } catch (const std::system_error& failure) {
       return failure.code();
     }
@@ -101,7 +102,7 @@ inline std::error_code dial_error(const std::exception_ptr& failure) noexcept {
   } catch (const std::system_error& error) {
     return error.code();
   } catch (...) {
-    return std::make_error_code(std::errc::not_enough_memory);
+    return no_memory_error();
   }
 }
 

@@ -20,6 +20,7 @@
 #include <asio/steady_timer.hpp>
 #include <asio/use_awaitable.hpp>
 
+#include <algorithm>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -64,14 +65,18 @@ class dialer {
     if (const auto ec = parse_address(text_, address_, why_)) return ec;
     if (!option_.LocalAddress.empty()) {
       address local;
-      if (const auto ec = parse_address(option_.LocalAddress, local, why_)) return ec;
+      if (const auto ec = parse_address(option_.LocalAddress, local, why_)) {
+        why_ = "LocalAddress: " + why_;
+        return ec;
+      }
       std::error_code no_number;
       const auto host = local.host.empty() ? asio::ip::address() : asio::ip::make_address(local.host, no_number);
       if (local.is_unix || no_number) {
-        why_ = "address \"" + option_.LocalAddress + "\": a local address needs an IP address and a port";
+        why_ = "LocalAddress \"" + option_.LocalAddress + "\": it needs an IP address and a port";
         return Errc::InvalidAddress;
       }
-      local_ = to_socket_address({host, local.port});
+      local_.push_back(to_socket_address({host, local.port}));
+      if (local.host.empty()) local_.push_back(to_socket_address({asio::ip::address_v6::any(), local.port}));
     }
     deadline_ = timeout_.count() == 0 ? no_deadline : deadline_after(timeout_);
     if (address_.is_unix) {
@@ -84,6 +89,7 @@ class dialer {
       else if (address_.host.empty())
         this_machine();
     }
+    prefer_own_family();
     return {};
   }
 
@@ -94,6 +100,7 @@ class dialer {
 
   void add(const asio::ip::tcp::resolver::results_type& results) {
     for (const auto& result : results) targets_.push_back(to_socket_address(result.endpoint()));
+    prefer_own_family();
   }
 
   bool more() const noexcept { return next_ < targets_.size(); }
@@ -102,12 +109,21 @@ class dialer {
   /// try_deadline().
   std::error_code try_next(native_socket& descriptor) {
     const socket_address& target = targets_[next_++];
+    why_.clear();
+    const auto local = local_for(target);
+    if (!local_.empty() && local == local_.end()) {
+      why_ = "LocalAddress \"" + option_.LocalAddress + "\" is of another family than \"" + text_ + '"';
+      return asio::error::address_family_not_supported;
+    }
     std::error_code error;
     descriptor = open_socket(target.family(), error);
     if (error) return error;
     if (const auto ec = apply(option_, descriptor, target.is_unix())) return ec;
-    if (local_ && local_->family() == target.family()) {
-      if (const auto ec = bind_socket(descriptor, *local_)) return ec;
+    if (local != local_.end()) {
+      if (const auto ec = bind_socket(descriptor, *local)) {
+        why_ = "LocalAddress \"" + option_.LocalAddress + '"';
+        return ec;
+      }
     }
     return connect_socket(descriptor, target);
   }
@@ -121,10 +137,20 @@ class dialer {
   }
 
   std::string describe(const char* name) const {
-    return std::string(name) + (why_.empty() ? " \"" + text_ + "\"" : ": " + why_);
+    return why_.empty() ? std::string(name) + " \"" + text_ + '"' : with_reason(name, why_);
   }
 
  private:
+  std::vector<socket_address>::const_iterator local_for(const socket_address& target) const {
+    return std::ranges::find(local_, target.family(), &socket_address::family);
+  }
+
+  /// Leaves out what the local address can't reach, unless that is all.
+  void prefer_own_family() {
+    const auto is_other = [this](const socket_address& target) { return local_for(target) == local_.end(); };
+    if (!local_.empty() && !std::ranges::all_of(targets_, is_other)) std::erase_if(targets_, is_other);
+  }
+
   /// An empty host is this machine, by either family.
   void this_machine() {
     targets_.push_back(to_socket_address({asio::ip::address_v4::loopback(), address_.port}));
@@ -136,7 +162,7 @@ class dialer {
   std::chrono::nanoseconds timeout_;
   std::string why_;
   address address_;
-  std::optional<socket_address> local_;
+  std::vector<socket_address> local_;  ///< none, or one, or one of each family
   clock::time_point deadline_ = no_deadline;
   std::vector<socket_address> targets_;
   std::size_t next_ = 0;

@@ -27,7 +27,7 @@ class exit_drain {
   exit_drain(const exit_drain&) = delete;
   exit_drain& operator=(const exit_drain&) = delete;
 
-  bool is_of_this_process() const noexcept { return generation_ == fork_generation(); }
+  bool inherited() const noexcept { return process_.is_inherited(); }
 
   void enter(clock::time_point until) {
     const std::lock_guard lock(mutex_);
@@ -48,7 +48,7 @@ class exit_drain {
     while (count_ != 0 && clock::now() < until_) empty_.wait_until(lock, until_);
   }
 
-  const unsigned generation_ = fork_generation();
+  const process_mark process_;
   std::mutex mutex_;
   std::condition_variable empty_;
   std::size_t count_ = 0;
@@ -72,7 +72,7 @@ class exit_hold {
 
   void release() noexcept {
     exit_drain* const drain = std::exchange(drain_, nullptr);
-    if (drain != nullptr && drain->is_of_this_process()) drain->leave();
+    if (drain != nullptr && !drain->inherited()) drain->leave();
   }
 
  private:

@@ -6,6 +6,7 @@
 // and the process ends; here the wait ends with an error instead.
 
 #include <gtcp/detail/async_op.hpp>
+#include <gtcp/error.hpp>
 
 #include <asio/any_io_executor.hpp>
 #include <asio/associated_cancellation_slot.hpp>

@@ -81,7 +81,7 @@ std::error_code guard_conversion(std::string* why, Body body) {
   try {
     return body();
   } catch (const std::bad_alloc&) {
-    return std::make_error_code(std::errc::not_enough_memory);
+    return no_memory_error();
   } catch (const std::exception& error) {
     if (why != nullptr) *why = error.what();
     return Errc::InvalidMsg;

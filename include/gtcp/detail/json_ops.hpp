@@ -26,16 +26,6 @@
 
 namespace gtcp::detail {
 
-/// What an asynchronous operation may end with: nothing or a std::error_code& for an awaitable, else a completion
-/// token.
-template <class Signature, class... Ending>
-concept json_ending =
-    sizeof...(Ending) == 0 ||
-    (sizeof...(Ending) == 1 &&
-     ((std::same_as<Ending, std::error_code&> ||
-       (!std::same_as<std::remove_cvref_t<Ending>, PkgOption> && asio::completion_token_for<Ending, Signature>)) &&
-      ...));
-
 template <class... Ending>
 concept ends_with_token = sizeof...(Ending) == 1 && (!std::same_as<Ending, std::error_code&> && ...);
 

@@ -9,6 +9,7 @@
 #include <gtcp/detail/connector.hpp>
 #include <gtcp/detail/operation.hpp>
 #include <gtcp/dial.hpp>
+#include <gtcp/error.hpp>
 
 #include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
@@ -32,15 +33,6 @@
 
 namespace gtcp::detail {
 
-/// What an asynchronous one-shot function may end with: nothing or a std::error_code& for an awaitable, else a
-/// completion token.
-template <class Signature, class... Ending>
-concept one_shot_ending =
-    sizeof...(Ending) == 0 ||
-    (sizeof...(Ending) == 1 && ((std::same_as<Ending, std::error_code&> ||
-                                 (completion_token<Ending> && asio::completion_token_for<Ending, Signature>)) &&
-                                ...));
-
 /// A one-shot function's arguments but for the payload, checked: or the error that keeps it from beginning.
 struct one_shot_call {
   const char* name;
@@ -48,9 +40,10 @@ struct one_shot_call {
   std::error_code error{};
   std::string why{};
   Retry retry{};
+  pkg_format format{};
   pkg_header header{};
-  std::optional<recv_goal> goal{};                   // what to receive, if anything
-  std::optional<clock::time_point> give_up_at = {};  // no limit but DefaultConnTimeout for connecting
+  std::optional<recv_goal> goal{};                   ///< what to receive, if anything
+  std::optional<clock::time_point> give_up_at = {};  ///< no limit but DefaultConnTimeout for connecting
 
   static one_shot_call bytes(const char* name, std::string_view address, const Retry& retry) {
     one_shot_call call{name, std::string(address)};
@@ -59,21 +52,23 @@ struct one_shot_call {
     return call;
   }
 
-  static one_shot_call package(const char* name, std::string_view address, const PkgOption& option, std::size_t size,
-                               bool with_reply) {
+  static one_shot_call package(const char* name, std::string_view address, const PkgOption& option, std::size_t size) {
     one_shot_call call{name, std::string(address)};
-    pkg_format format;
-    call.error = check(option, format, call.why);
-    if (!call.error) call.error = check_payload(format, size, call.why);
+    call.error = check(option, call.format, call.why);
+    if (!call.error) call.error = check_payload(call.format, size, call.why);
     if (call.error) return call;
-    call.retry = format.retry;
-    call.header = make_pkg_header(format, size);
-    if (with_reply) call.goal = recv_goal::package(format);
+    call.retry = call.format.retry;
+    call.header = make_pkg_header(call.format, size);
     return call;
   }
 
   one_shot_call&& receiving(int length) && {
     goal = recv_goal::bytes(length);
+    return std::move(*this);
+  }
+
+  one_shot_call&& receiving_pkg() && {
+    goal = recv_goal::package(format);
     return std::move(*this);
   }
 
@@ -95,14 +90,14 @@ struct one_shot_call {
   static ConnOption option() { return {.Mode = SendMode::Direct}; }
 
   prepared on(const Conn& conn) const {
-    prepared op{name, state_of(conn_access::state(conn))};
+    prepared op{name, conn_access::state(conn)};
     op.retry = retry;
     return op;
   }
 
   /// For an error before there was a connection.
   std::string describe() const {
-    if (!why.empty()) return std::string(name) + ": " + why;
+    if (!why.empty()) return with_reason(name, why);
     dialer described(address, option(), std::chrono::nanoseconds(0));
     static_cast<void>(described.begin());
     return described.describe(name);
@@ -110,7 +105,7 @@ struct one_shot_call {
 };
 
 /// The Conn is dropped at the end, which closes it: what was sent is delivered, in the background.
-inline std::string run(const one_shot_call& call, Payload data, const OnError& on_error) {
+inline std::string run_one_shot(const one_shot_call& call, Payload data, const OnError& on_error) {
   std::string reply;
   std::error_code error = call.error;
   Conn conn;
@@ -130,7 +125,7 @@ inline std::string run(const one_shot_call& call, Payload data, const OnError& o
   return reply;
 }
 
-inline asio::awaitable<std::string> await_run(one_shot_call call, AsyncPayload data, OnError on_error) {
+inline asio::awaitable<std::string> await_one_shot(one_shot_call call, AsyncPayload data, OnError on_error) {
   std::string reply;
   std::error_code error = call.error;
   Conn conn;
@@ -154,17 +149,17 @@ inline asio::awaitable<std::string> await_run(one_shot_call call, AsyncPayload d
   co_return reply;
 }
 
-inline asio::awaitable<void> await_run_without_reply(one_shot_call call, AsyncPayload data, OnError on_error) {
-  auto running = await_run(std::move(call), std::move(data), on_error);
+inline asio::awaitable<void> await_one_shot_sent(one_shot_call call, AsyncPayload data, OnError on_error) {
+  auto running = await_one_shot(std::move(call), std::move(data), on_error);
   co_await std::move(running);
 }
 
 /// What is spawned for a completion token: ends on every type of cancellation.
-inline asio::awaitable<std::string> await_run_cancellable(one_shot_call call, AsyncPayload data,
-                                                          std::shared_ptr<std::error_code> error) {
+inline asio::awaitable<std::string> await_one_shot_cancellable(one_shot_call call, AsyncPayload data,
+                                                               std::shared_ptr<std::error_code> error) {
   auto enabling = asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
   co_await std::move(enabling);
-  auto running = await_run(std::move(call), std::move(data), OnError(*error));
+  auto running = await_one_shot(std::move(call), std::move(data), OnError(*error));
   std::string reply = co_await std::move(running);
   co_return reply;
 }
@@ -203,7 +198,7 @@ struct initiate_one_shot {
     };
     if (*error) return complete(*error, {});
     try {
-      asio::co_spawn(strand, await_run_cancellable(std::move(call), std::move(data), error),
+      asio::co_spawn(strand, await_one_shot_cancellable(std::move(call), std::move(data), error),
                      asio::bind_cancellation_slot(
                          relay->slot(), [complete, error, relay](const std::exception_ptr& failure, std::string reply) {
                            complete(failure ? dial_error(failure) : *error, std::move(reply));
@@ -214,23 +209,24 @@ struct initiate_one_shot {
   }
 };
 
-/// Does not take `data` over before it runs: the caller asks for its size in the same expression.
-template <bool WithReply, class... Ending>
-auto async_run(one_shot_call call, AsyncPayload&& data, Ending&&... ending) {
-  constexpr bool awaited = sizeof...(Ending) == 0 || (std::same_as<Ending, std::error_code&> || ...);
-  if constexpr (!awaited) {
-    using signature = std::conditional_t<WithReply, void(std::error_code, std::string), void(std::error_code)>;
-    return asio::async_initiate<Ending..., signature>(initiate_one_shot<WithReply>(), ending..., std::move(call),
-                                                      std::move(data));
-  } else if constexpr (WithReply) {
-    return await_run(std::move(call), std::move(data), OnError(ending...));
-  } else {
-    return await_run_without_reply(std::move(call), std::move(data), OnError(ending...));
-  }
-}
-
 using one_shot_sent = void(std::error_code);
 using one_shot_replied = void(std::error_code, std::string);
+
+/// `Signature` is one_shot_sent or one_shot_replied. Does not take `data` over before it runs: the caller asks for its
+/// size in the same expression.
+template <class Signature, class... Ending>
+auto async_one_shot(one_shot_call call, AsyncPayload&& data, Ending&&... ending) {
+  constexpr bool awaited = sizeof...(Ending) == 0 || (std::same_as<Ending, std::error_code&> || ...);
+  constexpr bool replied = std::same_as<Signature, one_shot_replied>;
+  if constexpr (!awaited) {
+    return asio::async_initiate<Ending..., Signature>(initiate_one_shot<replied>(), ending..., std::move(call),
+                                                      std::move(data));
+  } else if constexpr (replied) {
+    return await_one_shot(std::move(call), std::move(data), OnError(ending...));
+  } else {
+    return await_one_shot_sent(std::move(call), std::move(data), OnError(ending...));
+  }
+}
 
 }  // namespace gtcp::detail
 

@@ -11,12 +11,14 @@
 #include <gtcp/error.hpp>
 #include <gtcp/payload.hpp>
 
+#include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
 #include <asio/compose.hpp>
 #include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <concepts>
 #include <cstddef>
@@ -29,18 +31,25 @@
 
 namespace gtcp::detail {
 
-using conn_ptr = std::shared_ptr<conn_state>;
-
 /// Tells a completion token from the options and the error_code that stand in the same place.
 template <class T>
 concept completion_token =
     !std::same_as<std::remove_cvref_t<T>, PkgOption> && !std::same_as<std::remove_cvref_t<T>, Retry> &&
     !std::same_as<std::remove_cvref_t<T>, std::error_code> && !std::same_as<std::remove_cvref_t<T>, OnError>;
 
+/// What an asynchronous operation may end with: nothing or a std::error_code& for an awaitable, else a completion
+/// token.
+template <class Signature, class... Ending>
+concept operation_ending =
+    sizeof...(Ending) == 0 ||
+    (sizeof...(Ending) == 1 && ((std::same_as<Ending, std::error_code&> ||
+                                 (completion_token<Ending> && asio::completion_token_for<Ending, Signature>)) &&
+                                ...));
+
 /// Holds small packages of a connection back while it lives.
 class cork_guard {
  public:
-  explicit cork_guard(conn_ptr conn) : conn_(std::move(conn)) {
+  explicit cork_guard(conn_handle conn) : conn_(std::move(conn)) {
     if (conn_ != nullptr) conn_->out().cork();
   }
   ~cork_guard() {
@@ -50,29 +59,29 @@ class cork_guard {
   cork_guard& operator=(const cork_guard&) = delete;
 
  private:
-  conn_ptr conn_;
+  conn_handle conn_;
 };
 
 /// The state itself, not the handle: an operation under way must not keep the connection open.
-inline conn_ptr state_of(const conn_ptr& handle) { return handle != nullptr ? handle->shared_from_this() : nullptr; }
+inline conn_ptr state_of(const conn_handle& handle) { return handle != nullptr ? handle->shared_from_this() : nullptr; }
 
-inline prepared prepare(const char* name, const conn_ptr& conn, const Retry& retry) {
-  prepared result{name, state_of(conn)};
+inline prepared prepare(const char* name, const conn_handle& handle, const Retry& retry) {
+  prepared result{name, state_of(handle)};
   result.retry = retry;
-  result.error = conn == nullptr ? make_error_code(asio::error::not_connected) : check(retry, result.why);
+  result.error = handle == nullptr ? make_error_code(asio::error::not_connected) : check(retry, result.why);
   return result;
 }
 
-inline prepared prepare(const char* name, const conn_ptr& conn, PkgOption option) {
-  prepared result{name, state_of(conn)};
-  if (conn == nullptr) {
+inline prepared prepare(const char* name, const conn_handle& handle, PkgOption option) {
+  prepared result{name, state_of(handle)};
+  if (handle == nullptr) {
     result.error = asio::error::not_connected;
   } else if (option == PkgOption{}) {
-    result.format = conn->format();
+    result.format = handle->format();
   } else {
     if (option.HeaderSize == 0) {
-      option.HeaderSize = static_cast<int>(conn->format().header_size);
-      if (option.MaxDataSize == 0) option.MaxDataSize = static_cast<long long>(conn->format().max_data_size);
+      option.HeaderSize = static_cast<int>(handle->format().header_size);
+      if (option.MaxDataSize == 0) option.MaxDataSize = static_cast<long long>(handle->format().max_data_size);
     }
     result.error = check(option, result.format, result.why);
   }
@@ -80,16 +89,17 @@ inline prepared prepare(const char* name, const conn_ptr& conn, PkgOption option
   return result;
 }
 
-/// Runs `attempt` until it succeeds, fails for good, or the retries are used up.
+/// Runs `attempt` until it succeeds, fails for good, or the retries are used up. No pause goes beyond the limit.
 template <class Attempt>
-std::error_code with_retries(const prepared& op, const time_limit& limit, const Attempt& attempt) {
+std::error_code with_retries(const prepared& op, const time_limit& limit, const shared_deadline& standard,
+                             const Attempt& attempt) {
   std::error_code error = attempt();
   for (int left = op.retry.Count; left > 0 && is_transient(error); --left) {
-    const clock::time_point until =
-        std::min(deadline_after(retry_pause(op.retry)), limit.resolve(op.conn->send_deadline()));
-    std::error_code closed;
-    op.conn->wait_closed(time_limit::at(until), closed);  // a pause that ends when the connection does
+    const clock::time_point give_up_at = limit.resolve(standard);
+    std::error_code closed;  // a pause ends when the connection does
+    op.conn->wait_closed(std::min(deadline_after(retry_pause(op.retry)), give_up_at), closed);
     if (closed != Errc::Timeout) break;
+    if (give_up_at != no_deadline && clock::now() >= give_up_at) return Errc::Timeout;
     error = attempt();
   }
   return error;
@@ -100,13 +110,14 @@ std::error_code with_retries(const prepared& op, const time_limit& limit, const 
 inline void receive(const prepared& op, recv_goal goal, const time_limit& limit, std::string& into,
                     const OnError& on_error) {
   std::error_code error = op.error;
-  if (!error) error = with_retries(op, limit, [&] { return op.conn->receive(goal, limit, into); });
+  if (!error)
+    error = with_retries(op, limit, op.conn->recv_deadline(), [&] { return op.conn->receive(goal, limit, into); });
   op.report(on_error, error);
 }
 
 inline bool try_receive(const prepared& op, recv_goal goal, std::string& into, const OnError& on_error) {
   std::error_code error = op.error;
-  if (!error) error = op.conn->receive(std::move(goal), {}, into, false);
+  if (!error) error = op.conn->receive(std::move(goal), {}, into, /*may_wait=*/false);
   const bool received = !error;
   op.report(on_error, error == asio::error::would_block ? std::error_code() : error);
   return received;
@@ -125,16 +136,29 @@ inline void send(const prepared& op, const pkg_header& header, Payload data, con
     const asio::const_buffer payload(data.Data(), data.Size());
     op.conn->note_send(header);
     const auto attempt = [&] { return op.conn->send(header, payload, limit); };
-    error = with_retries(op, limit, attempt);
+    const auto with_its_retries = [&] { return with_retries(op, limit, op.conn->send_deadline(), attempt); };
+    error = with_its_retries();
     if (op.conn->should_renew(error)) {
-      if (op.conn->renew(limit)) error = with_retries(op, limit, attempt);
+      if (op.conn->renew(limit)) error = with_its_retries();
       if (op.conn->closed()) error = Errc::Closed;
     }
   }
   op.report(on_error, error);
 }
 
+inline bool try_send(const prepared& op, const pkg_header& header, Payload data, const OnError& on_error) {
+  std::error_code error = op.error;
+  if (!error) error = op.conn->send(header, {data.Data(), data.Size()}, {}, /*may_wait=*/false);
+  const bool sent = !error;
+  if (sent) op.conn->note_send(header);
+  op.report(on_error, error == asio::error::would_block ? std::error_code() : error);
+  return sent;
+}
+
 // ---- Awaited
+//
+// g++ before 13 destroys temporary objects inside of a co_await expression at the wrong address: so here, and wherever
+// gtcp awaits, what is awaited gets a name first.
 
 /// Receives; a package that is buffered already does not go through the scheduler, but for every so many.
 inline asio::awaitable<std::string> await_receive(prepared op, recv_goal goal, time_limit limit, OnError on_error) {
@@ -176,7 +200,8 @@ inline asio::awaitable<void> await_send(prepared op, pkg_header header, AsyncPay
 
 inline void report(const char* name, const conn_ptr& conn, const std::error_code& error, const OnError& on_error) {
   if (!error) return on_error.Clear();
-  const prepared failed{name, conn};
+  prepared failed{name, conn};
+  failed.format = conn->format();
   failed.report(on_error, error);
 }
 

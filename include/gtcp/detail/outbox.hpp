@@ -83,7 +83,7 @@ class outbox {
     const bool is_let_go =
         how == gathering::none ? in_burst_ : gathers_ && (awaits_turn_ || how == gathering::by_dispatch);
     const bool held = is_let_go && fill_.size() + size < cork_limit;
-    const bool somebody_writes = held || writing_ || (is_drained() && !is_enough(size));
+    const bool somebody_writes = held || writing_ || (io_thread_writes_soon() && !is_enough(size));
     const bool fits = pending() < limit_ && size <= limit_ - pending();
     if (!somebody_writes || !fits || stop_ || !queue_.empty() || claimed_ != nullptr) return false;
     if (!make_room(fill_, std::max(size, header.bytes.size()))) return false;
@@ -130,14 +130,14 @@ class outbox {
           note_limit();
           go_on(together, how, lock);
         } else {
-          record.error = std::make_error_code(std::errc::not_enough_memory);
+          record.error = no_memory_error();
         }
         return send_outcome::done;
       }
     }
     if (how == gathering::by_dispatch && !never_waits()) {
       record.done = true;
-      if (!keep(record)) record.error = std::make_error_code(std::errc::not_enough_memory);
+      if (!keep(record)) record.error = no_memory_error();
       flush_and_settle(lock);
       return send_outcome::done;
     }
@@ -168,7 +168,10 @@ class outbox {
     while (!waiter.done) {
       const clock::time_point until = deadline();
       if (until != no_deadline && clock::now() >= until) {
-        give_up(waiter, Errc::Timeout);
+        if (waiter.is_flush_)
+          finish_from(flushes_, waiter, Errc::Timeout);
+        else
+          give_up(static_cast<send_record&>(waiter), Errc::Timeout);
         settle(lock);
         lock.lock();
         // A write of it may be under way; then its writer, who never waits, says how it ended.
@@ -176,7 +179,7 @@ class outbox {
         break;
       }
       if (drainer_ == drainer::none && !writing_) take_over(self);
-      if (self.pumps) {
+      if (self.drains) {
         self.waker = &waker::of_this_thread();
         const wait_direction direction = blocked_for_;
         lock.unlock();
@@ -196,21 +199,42 @@ class outbox {
       }
     }
     remove(self);
-    if (self.pumps) drainer_ = drainer::none;
+    if (self.drains) drainer_ = drainer::none;
     settle(lock);
   }
 
   /// Ends the wait of an asynchronous operation: it is withdrawn whole, or, with a byte out, it goes out whole.
   void stop(std::uint64_t id, std::error_code reason) {
     std::unique_lock lock(mutex_);
-    for (outbox_list* list : {&queue_, &flushes_}) {
-      for (outbox_waiter* waiter = list->first(); waiter != nullptr; waiter = outbox_list::next(*waiter)) {
-        if (waiter->id != id) continue;
-        give_up(*waiter, reason);
-        flush_and_settle(lock);
-        return;
-      }
+    if (outbox_waiter* const pausing = find(pauses_, id)) {
+      finish_from(pauses_, *pausing, reason);
+    } else if (outbox_waiter* const flush = find(flushes_, id)) {
+      finish_from(flushes_, *flush, reason);
+    } else if (outbox_waiter* const record = find(queue_, id)) {
+      give_up(static_cast<send_record&>(*record), reason);
+    } else {
+      return;
     }
+    flush_and_settle(lock);
+  }
+
+  /// Lists an asynchronous send that failed and is tried again later, so that stop(), end() and drop() find it. False:
+  /// there is no later. Throws what deadline_changed() does; the record is as it was then.
+  bool pause(send_record& record) {
+    const std::lock_guard lock(mutex_);
+    if (closed_) return false;
+    enqueue(pauses_, record, nullptr);
+    record.done = false;
+    record.error.clear();
+    return true;
+  }
+
+  /// Gives back what pause() has listed; nullptr: it has ended meanwhile.
+  outbox_waiter* resume(std::uint64_t id) noexcept {
+    const std::lock_guard lock(mutex_);
+    outbox_waiter* const waiter = find(pauses_, id);
+    if (waiter != nullptr) pauses_.remove(*waiter);
+    return waiter;
   }
 
   /// Waits for everything accepted so far to be with the system: done, or waiting (finished() follows).
@@ -297,10 +321,11 @@ class outbox {
       closed_ = true;
       for (outbox_waiter* waiter = queue_.first(); waiter != nullptr;) {
         outbox_waiter* const next = outbox_list::next(*waiter);
-        give_up(*waiter, stop_);
+        give_up(static_cast<send_record&>(*waiter), stop_);
         waiter = write_error_ ? nullptr : next;
       }
-      finish_flushes(stop_);
+      finish_all(flushes_, stop_);
+      finish_all(pauses_, stop_);
       wake_threads();
     }
     wants_drained_ = true;
@@ -338,13 +363,13 @@ class outbox {
       std::this_thread::yield();
       lock.lock();
     }
-    return idle() && !stop_;
+    return idle() && pauses_.empty() && !stop_;
   }
 
   /// No further sends, if it is idle: they fail with `reason`, and nothing follows. False: it goes on as it was.
   bool end_if_idle(std::error_code reason) {
     const std::lock_guard lock(mutex_);
-    if (!idle() || stop_) return false;
+    if (!idle() || !pauses_.empty() || stop_) return false;
     stop_ = reason;
     closed_ = true;
     return true;
@@ -369,7 +394,7 @@ class outbox {
 
   void deadline_changed() {
     const std::lock_guard lock(mutex_);
-    for (const outbox_list* list : {&queue_, &flushes_}) {
+    for (const outbox_list* list : {&queue_, &flushes_, &pauses_}) {
       for (outbox_waiter* waiter = list->first(); waiter != nullptr; waiter = outbox_list::next(*waiter)) {
         waiter->deadline_changed();
       }
@@ -514,7 +539,7 @@ class outbox {
   }
 
   /// Whether an io thread waits to write, and has written not long ago.
-  bool is_drained() noexcept {
+  bool io_thread_writes_soon() noexcept {
     constexpr auto long_time = std::chrono::milliseconds(10);
     if (drainer_ != drainer::io) return false;
     const clock::time_point now = coarse_now();
@@ -572,8 +597,8 @@ class outbox {
   /// Takes waiting packages in while there is room; from half empty on, so that senders are woken together.
   void serve_queue();
 
-  /// The sender of a record, or of a flush, waits no longer. (Nobody waits for a kept package.)
-  void give_up(outbox_waiter& waiter, std::error_code reason);
+  /// The sender of a record in the queue waits no longer. (Nobody waits for a kept package.)
+  void give_up(send_record& record, std::error_code reason);
 
   /// Copies the rest of a partly written record to the front. Without memory for it the stream would be torn, so it
   /// ends.
@@ -591,6 +616,21 @@ class outbox {
     if (waiter.finished()) completed_.push_back(waiter);
   }
 
+  void finish_from(outbox_list& list, outbox_waiter& waiter, std::error_code result) {
+    list.remove(waiter);
+    finish(waiter, result);
+  }
+
+  void finish_all(outbox_list& list, std::error_code result) {
+    while (!list.empty()) finish_from(list, *list.first(), result);
+  }
+
+  static outbox_waiter* find(const outbox_list& list, std::uint64_t id) noexcept {
+    outbox_waiter* waiter = list.first();
+    while (waiter != nullptr && waiter->id != id) waiter = outbox_list::next(*waiter);
+    return waiter;
+  }
+
   static void complete(outbox_list& completed) {
     while (!completed.empty()) {
       outbox_waiter& waiter = *completed.first();
@@ -600,8 +640,6 @@ class outbox {
   }
 
   void finish_flushes();
-
-  void finish_flushes(std::error_code reason);
 
   void fail(std::error_code error);
 
@@ -625,7 +663,7 @@ class outbox {
 
   void take_over(thread_wait& self) noexcept {
     drainer_ = drainer::thread;
-    self.pumps = true;
+    self.drains = true;
   }
 
   static void wait_until(thread_wait& self, std::unique_lock<short_mutex>& lock, clock::time_point until) {
@@ -650,6 +688,7 @@ class outbox {
   outbox_list claims_;              ///< of send_record: direct ones of threads, while nothing else is here
   send_record* claimed_ = nullptr;  ///< the one that its thread writes, before the queue
   outbox_list flushes_;             ///< of flush_record
+  outbox_list pauses_;              ///< of send_record: asynchronous ones that are tried again later
   outbox_list completed_;           ///< finished asynchronous ones, on their way to complete()
   thread_wait* threads_ = nullptr;
   std::uint64_t accepted_total_ = 0;  ///< bytes that were appended to fill_

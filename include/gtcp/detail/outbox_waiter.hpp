@@ -45,7 +45,7 @@ class thread_wait {
   }
 
   detail::waker* waker = nullptr;  ///< set while the thread waits in the system for the descriptor
-  bool pumps = false;              ///< this thread drains the outbox while it waits
+  bool drains = false;             ///< this thread drains the outbox while it waits
   thread_wait* next = nullptr;
 
  private:

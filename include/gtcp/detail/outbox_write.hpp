@@ -161,7 +161,7 @@ inline void outbox::go_on(bool together, gathering how, std::unique_lock<short_m
     host_.await_turn(how, false);
     return;
   }
-  if (!is_drained() || is_enough(0)) flush_and_settle(lock);
+  if (!io_thread_writes_soon() || is_enough(0)) flush_and_settle(lock);
 }
 
 inline void outbox::flush_and_settle(std::unique_lock<short_mutex>& lock, bool relock) {
@@ -308,18 +308,11 @@ inline void outbox::serve_queue() {
     if (!fits(record)) return;
     if (!accept(record, fill_)) return;  // it waits on, and goes out from its sender's memory
     note_pkg(record);
-    queue_.remove(record);
-    finish(record, {});
+    finish_from(queue_, record, {});
   }
 }
 
-inline void outbox::give_up(outbox_waiter& waiter, std::error_code reason) {
-  if (waiter.is_flush_) {
-    flushes_.remove(waiter);
-    finish(waiter, reason);
-    return;
-  }
-  send_record& record = static_cast<send_record&>(waiter);
+inline void outbox::give_up(send_record& record, std::error_code reason) {
   if (record.is_kept_) return;
   record.stop_ = reason;
   if (!record.in_flight_) resolve(record);
@@ -327,7 +320,7 @@ inline void outbox::give_up(outbox_waiter& waiter, std::error_code reason) {
 
 inline bool outbox::keep_rest(send_record& record) {
   if (accept(record, drain_)) return true;
-  fail(std::make_error_code(std::errc::not_enough_memory));
+  fail(no_memory_error());
   return false;
 }
 
@@ -342,8 +335,7 @@ inline void outbox::resolve(send_record& record) {
     else if (result != Errc::Closed)
       result = Errc::TimeoutPartlySent;
   }
-  queue_.remove(record);
-  finish(record, result);
+  finish_from(queue_, record, result);
 }
 
 inline void outbox::finish_flushes() {
@@ -353,16 +345,7 @@ inline void outbox::finish_flushes() {
     if (pending() > came_later || unkept_total_ < flush.kept_target_) return;
     if (flush.take_ == 0) flush.take_ = takes_;
     if (flush.take_ > settled_takes_) return;
-    flushes_.remove(flush);
-    finish(flush, {});
-  }
-}
-
-inline void outbox::finish_flushes(std::error_code reason) {
-  while (!flushes_.empty()) {
-    outbox_waiter& flush = *flushes_.first();
-    flushes_.remove(flush);
-    finish(flush, reason);
+    finish_from(flushes_, flush, {});
   }
 }
 
@@ -379,12 +362,9 @@ inline void outbox::drop_now(std::error_code error) {
   sink_holds_ = false;
   drain_.release();
   fill_.release();
-  while (!queue_.empty()) {
-    outbox_waiter& waiter = *queue_.first();
-    queue_.remove(waiter);
-    finish(waiter, error);
-  }
-  finish_flushes(error);
+  finish_all(queue_, error);
+  finish_all(flushes_, error);
+  finish_all(pauses_, error);
 }
 
 inline void outbox::settle(std::unique_lock<short_mutex>& lock) {

@@ -5,7 +5,7 @@
 // What differs between operating systems, and nothing else: waiting for descriptors, waking a waiting thread,
 // unacknowledged bytes, signals and processes. No other header of gtcp includes a system header.
 
-// Before Asio, which asks it what the library has (aligned_alloc) and must get the same answer in every file.
+// First: Asio must see the library's feature macros, and the same ones in every file.
 #include <cstddef>
 
 #include <asio/buffer.hpp>
@@ -133,6 +133,17 @@ inline std::optional<std::size_t> unacknowledged_bytes([[maybe_unused]] native_s
   if (::getsockopt(descriptor, SOL_SOCKET, SO_NWRITE, &bytes, &size) == 0) return static_cast<std::size_t>(bytes);
 #endif
   return std::nullopt;
+}
+
+/// How many bytes the system holds that were not read yet.
+inline std::size_t unread_bytes(native_socket descriptor) noexcept {
+#if defined(ASIO_WINDOWS)
+  u_long bytes = 0;
+  return ::ioctlsocket(descriptor, FIONREAD, &bytes) == 0 ? bytes : 0;
+#else
+  int bytes = 0;
+  return ::ioctl(descriptor, FIONREAD, &bytes) == 0 ? static_cast<std::size_t>(bytes) : 0;
+#endif
 }
 
 struct io_count {
@@ -547,6 +558,15 @@ inline unsigned fork_generation() noexcept {
 #endif
 }
 
+/// Tells the copy of an object that a child process has inherited from the object itself.
+class process_mark {
+ public:
+  bool is_inherited() const noexcept { return born_ != fork_generation(); }
+
+ private:
+  unsigned born_ = fork_generation();
+};
+
 /// Lets one thread wake another one that waits in wait_descriptor. Non-copyable; signal() may be called by any thread.
 class waker {
  public:
@@ -601,7 +621,8 @@ class waker {
   static waker& of_this_thread() {
     thread_local std::optional<waker> instance;
     thread_local unsigned generation = 0;
-    if (!instance || generation != fork_generation()) {
+    const bool works = instance && instance->read_end_ != -1;  // there may be a descriptor for it by now
+    if (!works || generation != fork_generation()) {
       instance.emplace();  // a child must not share its parent's
       generation = fork_generation();
     }

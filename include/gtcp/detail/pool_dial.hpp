@@ -11,6 +11,7 @@
 #include <gtcp/detail/connector.hpp>
 #include <gtcp/detail/guarded_wait.hpp>
 #include <gtcp/detail/per_process.hpp>
+#include <gtcp/error.hpp>
 #include <gtcp/pool_option.hpp>
 
 #include <asio/async_result.hpp>
@@ -82,7 +83,7 @@ class take_out final : public conn_lease {
  public:
   static raw_connection of(Conn& conn) {
     raw_connection taken;
-    state_of(conn_access::state(conn))->lend(std::make_unique<take_out>(taken));
+    conn_access::state(conn)->lend(std::make_unique<take_out>(taken));
     conn.Close();  // gives it back at once, or not at all
     conn = {};
     return taken;
@@ -228,7 +229,7 @@ class pool_place {
  private:
   void lend(const pool_request& request, const Conn& conn, bool reused) {
     auto lease = std::make_unique<pool_lease>(pool_, *group_, request, reused);
-    state_of(conn_access::state(conn))->lend(std::move(lease));
+    conn_access::state(conn)->lend(std::move(lease));
     group_ = nullptr;  // the connection's now
   }
 
@@ -253,7 +254,7 @@ struct pool_job {
   }
 
   std::string describe(const char* name) const {
-    if (!why.empty()) return std::string(name) + ": " + why;
+    if (!why.empty()) return with_reason(name, why);
     const bool limited = error == Errc::Timeout && request.option.MaxConns != 0;
     return connecting->describe(name) +
            (limited ? " (at most " + std::to_string(request.option.MaxConns) + " connections)" : "");
@@ -346,7 +347,7 @@ class async_turn final : public conn_pool::turn {
   bool waits_ = false;
 };
 
-inline asio::awaitable<void> await_from_pool(std::shared_ptr<pool_job> job, asio::any_io_executor strand) {
+inline asio::awaitable<void> await_lent(std::shared_ptr<pool_job> job, asio::any_io_executor strand) {
   auto enabling = asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
   co_await std::move(enabling);
   conn_pool& pool = per_process<conn_pool>::instance();
@@ -411,7 +412,7 @@ struct initiate_from_pool {
     if (error) return std::move(*pending).complete(false, error, Result());
     try {
       asio::co_spawn(
-          strand, await_from_pool(job, strand),
+          strand, await_lent(job, strand),
           asio::bind_cancellation_slot(relay->slot(), [pending, job, relay](const std::exception_ptr& failure) {
             if (failure && !job->lent) job->error = dial_error(failure);
             auto lent = pool_conn_access::make<Result>(std::exchange(job->lent, {}));

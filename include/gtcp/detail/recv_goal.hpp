@@ -23,7 +23,8 @@ struct recv_verdict {
 
   kind what = kind::need_more;
   std::size_t skip = 0;                    ///< take: bytes to drop before the result
-  std::size_t size = 0;                    ///< take: bytes of the result; need_more: how many must be buffered in all
+  std::size_t size = 0;                    ///< take: bytes of the result; need_more: how many must be buffered in all;
+                                           ///< fail: the length that is too large
   std::size_t drop = 0;                    ///< take: bytes to drop after the result
   std::optional<std::error_code> error{};  ///< fail; to make one for each package costs more than judging it
 
@@ -31,7 +32,7 @@ struct recv_verdict {
   static recv_verdict take(std::size_t skip, std::size_t size, std::size_t drop = 0) {
     return {kind::take, skip, size, drop, {}};
   }
-  static recv_verdict fail(std::error_code error) { return {kind::fail, 0, 0, 0, error}; }
+  static recv_verdict fail(std::error_code error, std::size_t size = 0) { return {kind::fail, 0, size, 0, error}; }
 };
 
 /// Looks for a package at the front of what came.
@@ -39,7 +40,7 @@ inline recv_verdict judge_package(const pkg_format& format, std::string_view buf
   if (buffered.size() < format.header_size) return recv_verdict::need(format.header_size);
   std::size_t size = 0;
   for (std::size_t i = 0; i < format.header_size; ++i) size = size << 8 | static_cast<unsigned char>(buffered[i]);
-  if (size > format.max_data_size) return recv_verdict::fail(Errc::PkgTooLarge);
+  if (size > format.max_data_size) return recv_verdict::fail(Errc::PkgTooLarge, size);
   const std::size_t total = format.header_size + size;
   return buffered.size() < total ? recv_verdict::need(total) : recv_verdict::take(format.header_size, size);
 }

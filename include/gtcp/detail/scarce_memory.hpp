@@ -5,7 +5,7 @@
 // What has to be done although there is no memory for it just now: closing, and telling how an operation ended. It is
 // tried again for a while; an operation that only begins is told so instead.
 
-// Before Asio, which asks it what the library has (aligned_alloc) and must get the same answer in every file.
+// First: Asio must see the library's feature macros, and the same ones in every file.
 #include <cstddef>
 
 #include <asio/associated_allocator.hpp>
@@ -55,8 +55,6 @@ bool try_twice(const Attempt& attempt) noexcept {
   }
   return false;
 }
-
-inline std::error_code no_memory_error() noexcept { return std::make_error_code(std::errc::not_enough_memory); }
 
 /// A handler with its results, on its way through an executor. An executor that has no memory for it drops it; then it
 /// comes back to the one who passes it on.

@@ -12,6 +12,7 @@
 #include <gtcp/detail/server_listener.hpp>
 #include <gtcp/detail/server_state.hpp>
 #include <gtcp/detail/watch.hpp>
+#include <gtcp/error.hpp>
 #include <gtcp/runtime.hpp>
 
 #include <asio/any_io_executor.hpp>
@@ -323,7 +324,8 @@ inline bool run_on_runtime(const std::shared_ptr<server_state>& server,
 }
 
 /// Serves until the listener is closed and every handler has ended. Follows begin_run().
-inline void run(const std::shared_ptr<server_state>& server, const std::shared_ptr<server_listener>& listener) {
+inline void serve_until_closed(const std::shared_ptr<server_state>& server,
+                               const std::shared_ptr<server_listener>& listener) {
   if (server->serves_on_runtime() && run_on_runtime(server, listener)) return;
   run_in_thread(*server, *listener);
 }

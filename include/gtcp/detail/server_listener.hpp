@@ -159,7 +159,7 @@ class server_listener {
     }
     if (descriptor_ == invalid_native_socket) return;
     // The file goes first, while nobody else can have the path. In a child process it is the parent's.
-    if (file_ && born_ == fork_generation() && file_ == file_identity_of(path_)) remove_socket_file(path_);
+    if (file_ && !process_.is_inherited() && file_ == file_identity_of(path_)) remove_socket_file(path_);
     close_socket(std::exchange(descriptor_, invalid_native_socket), false);
   }
 
@@ -244,7 +244,7 @@ class server_listener {
     return connect_socket(probe.get(), target) == asio::error::connection_refused;
   }
 
-  const unsigned born_ = fork_generation();
+  const process_mark process_;
   std::mutex mutex_;
   std::condition_variable changed_;
   native_socket descriptor_ = invalid_native_socket;

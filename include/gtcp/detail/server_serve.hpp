@@ -112,7 +112,10 @@ inline void server_session::pump(std::unique_ptr<server_session> self) {
     const Conn served = session->conn_;
     try {
       auto sink = std::make_unique<pkg_session>(std::move(session));
-      if (sink->open()) pkg_pump::start(state, std::move(sink));
+      if (sink->open())
+        pkg_pump::start(state, std::move(sink));
+      else
+        sink->on_end(Errc::Closed);
     } catch (const std::bad_alloc&) {
       server->report(served, std::current_exception());
     }

@@ -56,7 +56,7 @@ class server_session {
         handler_(std::move(handler)),
         pkg_handlers_(std::move(pkg_handlers)),
         conn_(std::move(conn)),
-        state_(state_of(conn_access::state(conn_))),
+        state_(conn_access::state(conn_)),
         layer_(std::move(layer)),
         handshake_limit_(layer_ != nullptr ? layer_->handshake_limit() : time_limit()),
         source_(source),
@@ -91,7 +91,7 @@ class server_session {
 
   // The server's, under its mutex.
   bool entered_ = false;
-  bool told_ = false;  ///< its connection was closed by the server
+  bool closed_by_server_ = false;
   server_session* next_ = nullptr;
   server_session* previous_ = nullptr;
 };

@@ -8,6 +8,7 @@
 // other way round. No user's code runs under either.
 
 #include <gtcp/conn.hpp>
+#include <gtcp/detail/background_thread.hpp>
 #include <gtcp/detail/conn_ledger.hpp>
 #include <gtcp/detail/dialer.hpp>
 #include <gtcp/detail/operation.hpp>
@@ -41,7 +42,6 @@
 #include <string>
 #include <string_view>
 #include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -128,10 +128,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
     std::shared_ptr<const ServerOption> option;
     {
       const std::lock_guard lock(mutex_);
-      if (!has_handler()) {
-        why = "start running failed: the connection handler is missing";
-        return Errc::NoHandler;
-      }
+      if (!has_handler()) return Errc::NoHandler;
       if (reopen) closed_ = false;
       if (closed_) return Errc::Closed;
       if (listener_ != nullptr) return {};
@@ -155,17 +152,16 @@ class server_state : public std::enable_shared_from_this<server_state> {
   /// closed before, so there is nothing to do.
   std::error_code begin_run(std::shared_ptr<server_listener>& listener, bool by_thread, std::string& why) {
     {
-      const std::lock_guard lock(mutex_);
+      std::unique_lock lock(mutex_);
       if (inherited()) return Errc::Closed;
-      if (!has_handler()) {
-        why = "start running failed: the connection handler is missing";
-        return Errc::NoHandler;
-      }
+      if (!has_handler()) return Errc::NoHandler;
+      if (by_thread && !closed_ && !would_deadlock()) ended_.wait(lock, [this] { return !run_ends_; });
       if (running_) {
         why = "the server is running already";
         return asio::error::already_started;
       }
       if (closed_) return {};
+      process_ = process_mark();
       running_ = true;
       runs_in_thread_ = by_thread;
       if (by_thread) ++waited_for_;
@@ -196,7 +192,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
 
   void end_run() noexcept {
     const std::lock_guard lock(mutex_);
-    running_ = runs_in_thread_ = false;
+    running_ = runs_in_thread_ = run_ends_ = false;
     ended_.notify_all();
   }
 
@@ -267,7 +263,10 @@ class server_state : public std::enable_shared_from_this<server_state> {
       const bool own_threads = !settings.Executor;
       const bool by_thread = !pumps && !handler.is_coroutine();
       if (own_threads && !by_thread) settings.Executor = Runtime::Default().get_executor();
-      if (listener.apply(settings, accepted)) return;  // its peer has gone already
+      if (const std::error_code error = listener.apply(settings, accepted)) {
+        log(LogLevel::Warning, [&error] { return "connection refused, its options can't be set: " + error.message(); });
+        return;
+      }
       auto wrapped = layer != nullptr ? layer->wrap(accepted.descriptor) : nullptr;
       conn = make_conn(guard.release(), settings, std::move(wrapped), accepted.peer);
       const bool waited_for = own_threads || by_thread;
@@ -334,10 +333,9 @@ class server_state : public std::enable_shared_from_this<server_state> {
     for (const std::shared_ptr<conn_state>& conn : conns) conn->drain();
     if (would_deadlock()) {
       // The handlers that are waited for may need this very thread.
-      std::thread([self = shared_from_this(), conns, until] {
-        block_signals();
-        static_cast<void>(self->end_draining(conns, until));
-      }).detach();
+      const std::error_code error = start_background_thread(
+          [self = shared_from_this(), conns, until] { static_cast<void>(self->end_draining(conns, until)); });
+      if (error) throw std::system_error(error, "Server::Shutdown");
       return result;
     }
     return end_draining(conns, until);
@@ -353,10 +351,10 @@ class server_state : public std::enable_shared_from_this<server_state> {
     }
     stop_listening();
     std::unique_lock lock(mutex_);
-    while (first_ != nullptr && !first_->told_) {
+    while (first_ != nullptr && !first_->closed_by_server_) {
       server_session& session = *first_;
       const std::shared_ptr<conn_state> conn = session.state_;
-      session.told_ = true;
+      session.closed_by_server_ = true;
       unlink(session);
       link_last(session);
       if (conn->detached()) continue;
@@ -380,7 +378,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
     for (const std::shared_ptr<conn_state>& conn : conns) {
       if (!conn->closed()) continue;  // detached
       std::error_code error;
-      if (!conn->wait_closed(time_limit::at(until), error)) delivered = false;
+      if (!conn->wait_closed(until, error)) delivered = false;
       if (error) return error;
     }
     return {};
@@ -400,10 +398,11 @@ class server_state : public std::enable_shared_from_this<server_state> {
     {
       const std::lock_guard lock(mutex_);
       settings = option_;
-      gate_.note_exception();
+      if (conn) gate_.note_exception();
     }
+    const char* const failed = conn ? "a handler failed: " : "the server failed: ";
     log(
-        LogLevel::Error, [&failure] { return "a handler failed: " + what(failure); }, conn ? conn.Id() : 0);
+        LogLevel::Error, [&] { return failed + what(failure); }, conn ? conn.Id() : 0);
     try {
       if (settings->ErrorCallback) return settings->ErrorCallback(conn, failure);
     } catch (...) {
@@ -476,7 +475,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
 
   /// Counts the connection, and has its limits looked after. Before it is shared.
   void watch(const Conn& conn, const ServerOption& option, std::shared_ptr<receive_memory> memory) {
-    const std::shared_ptr<conn_state> state = state_of(conn_access::state(conn));
+    const std::shared_ptr<conn_state> state = conn_access::state(conn);
     const peer_limits::times times{option.FirstPkgTimeout, option.IdleTimeout, option.PkgTimeout,
                                    option.SendStallTimeout};
     std::unique_ptr<peer_limits> limits;
@@ -490,6 +489,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
     {
       const std::lock_guard lock(mutex_);
       closed_ = true;
+      run_ends_ = running_ && runs_in_thread_;
       listener = std::move(listener_);
     }
     if (listener != nullptr) listener->close();
@@ -504,7 +504,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
     for (const std::shared_ptr<conn_state>& conn : conns) {
       if (conn->detached()) continue;  // meanwhile
       std::error_code error;
-      if (conn->closed() && conn->wait_closed(time_limit::at(until), error) && !error) {
+      if (conn->closed() && conn->wait_closed(until, error) && !error) {
         ++result.Drained;
       } else {
         conn->close(true, Errc::Draining);
@@ -519,7 +519,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
   }
 
   /// Whether this is a child's copy of a server that its parent runs.
-  bool inherited() const noexcept { return born_ != fork_generation() && (running_ || sessions_ != 0); }
+  bool inherited() const noexcept { return process_.is_inherited() && (running_ || sessions_ != 0); }
 
   /// Lets no connection come any more, and returns those that are there.
   std::vector<std::shared_ptr<conn_state>> refuse_and_list() {
@@ -595,10 +595,6 @@ class server_state : public std::enable_shared_from_this<server_state> {
     (session.next_ != nullptr ? session.next_->previous_ : last_) = session.previous_;
   }
 
-  const unsigned born_ = fork_generation();
-  mutable std::mutex mutex_;
-  std::mutex opening_mutex_;
-
   /// Under the mutex.
   bool has_handler() const noexcept { return handler_ || pkg_handlers_->on_pkg; }
 
@@ -609,6 +605,10 @@ class server_state : public std::enable_shared_from_this<server_state> {
     change(*fresh);
     return std::exchange(pkg_handlers_, std::move(fresh));
   }
+
+  process_mark process_;  ///< of who runs it, or has run it last
+  mutable std::mutex mutex_;
+  std::mutex opening_mutex_;
 
   std::string address_;
   server_handler handler_;
@@ -622,6 +622,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
   bool closed_ = false;
   bool running_ = false;
   bool runs_in_thread_ = false;
+  bool run_ends_ = false;  ///< the thread that runs was closed, and waits for its handlers
   server_runner* runner_ = nullptr;
 
   server_session* first_ = nullptr;

@@ -8,9 +8,11 @@
 #include <gtcp/detail/platform.hpp>
 #include <gtcp/detail/server_session.hpp>
 
+#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -26,20 +28,13 @@ class session_threads : public std::enable_shared_from_this<session_threads> {
     if (!inherited()) {
       const std::lock_guard lock(mutex_);
       closed_ = false;
-      if (waiting_ != 0 && next_ == nullptr) {
-        next_ = std::move(session);
+      if (waiting_ > handed_) {
+        next_[handed_++] = std::move(session);
         came_.notify_one();
         return;
       }
     }
-    std::thread([self = shared_from_this(), first = std::move(session)]() mutable {
-      const std::shared_ptr<session_threads> threads = std::move(self);
-      for (std::unique_ptr<server_session> one = std::move(first); one != nullptr; one = threads->next()) {
-        block_signals();
-        one->run();
-        one.reset();
-      }
-    }).detach();
+    start(std::move(session));
   }
 
   /// Lets threads go that wait, until the next session comes.
@@ -51,30 +46,57 @@ class session_threads : public std::enable_shared_from_this<session_threads> {
   }
 
  private:
+  static constexpr std::size_t most_waiting = 8;
+  static constexpr std::chrono::seconds longest_wait{1};
+
+  void start(std::unique_ptr<server_session> session) {
+    std::thread([self = shared_from_this(), first = std::move(session)]() mutable {
+      const std::shared_ptr<session_threads> threads = std::move(self);
+      for (std::unique_ptr<server_session> one = std::move(first); one != nullptr; one = threads->next()) {
+        block_signals();
+        one->run();
+        one.reset();
+      }
+    }).detach();
+  }
+
   /// Waits for a session; none is the thread's end.
   std::unique_ptr<server_session> next() {
-    constexpr std::size_t most = 8;
-    constexpr std::chrono::seconds longest{1};
     if (inherited()) return nullptr;
     std::unique_lock lock(mutex_);
-    if (waiting_ == most) return nullptr;
-    struct counted {
-      std::size_t& waiting;
-      explicit counted(std::size_t& count) : waiting(count) { ++waiting; }
-      ~counted() { --waiting; }
-    };
-    const counted during(waiting_);  // also when the thread is cancelled
-    came_.wait_for(lock, longest, [this] { return next_ != nullptr || closed_; });
-    return std::exchange(next_, nullptr);
+    if (handed_ == 0 && waiting_ != most_waiting) {
+      ++waiting_;
+      try {
+        came_.wait_for(lock, longest_wait, [this] { return handed_ != 0 || closed_; });
+      } catch (...) {  // the thread is cancelled
+        --waiting_;
+        pass_on(lock);
+        throw;
+      }
+      --waiting_;
+    }
+    return handed_ != 0 ? std::move(next_[--handed_]) : nullptr;
+  }
+
+  /// A session that was handed to a thread that is gone goes to a new one; if there is none, its connection ends.
+  void pass_on(std::unique_lock<std::mutex>& lock) noexcept {
+    if (handed_ <= waiting_) return;
+    std::unique_ptr<server_session> left = std::move(next_[--handed_]);
+    lock.unlock();
+    try {
+      start(std::move(left));
+    } catch (const std::exception&) {
+    }
   }
 
   /// Whether this is a child's copy of what its parent uses: the threads are not there, and the mutex may be locked.
-  bool inherited() const noexcept { return born_ != fork_generation(); }
+  bool inherited() const noexcept { return process_.is_inherited(); }
 
-  const unsigned born_ = fork_generation();
+  const process_mark process_;
   std::mutex mutex_;
   std::condition_variable came_;
-  std::unique_ptr<server_session> next_;
+  std::array<std::unique_ptr<server_session>, most_waiting> next_;  ///< for those who wait
+  std::size_t handed_ = 0;                                          ///< how many of next_
   std::size_t waiting_ = 0;
   bool closed_ = false;
 };

@@ -29,7 +29,7 @@ using tcp_settings = std::array<int, tcp_options.size()>;
 /// connection is given up.
 inline tcp_settings keep_alive_times(std::chrono::seconds idle, std::chrono::seconds interval, int count) noexcept {
   const auto limited = [](auto value) { return static_cast<int>(std::min<std::chrono::seconds::rep>(value, 32767)); };
-  return {0, 0, limited(idle.count()), limited(interval.count()), limited(count)};
+  return {0, 0, limited(idle.count()), limited(interval.count()), std::min(count, 127)};
 }
 
 inline tcp_settings tcp_settings_of(const ConnOption& option) noexcept {

@@ -47,14 +47,11 @@ class timer_service : public std::enable_shared_from_this<timer_service> {
   using error_callback = std::function<void(std::exception_ptr)>;
 
   timer_service(std::size_t max_threads, std::chrono::nanoseconds idle_time)
-      : max_threads_(max_threads),
-        idle_time_(std::min(idle_time, longest_wait)),
-        origin_(clock::now()),
-        born_(fork_generation()) {}
+      : max_threads_(max_threads), idle_time_(std::min(idle_time, longest_wait)), origin_(clock::now()) {}
 
-  /// Says whether this process made the service. After fork the child has neither its threads nor, maybe, its lock: all
-  /// operations but this one do nothing there.
-  bool mine() const noexcept { return born_ == fork_generation(); }
+  /// Whether the parent process made it. A child has neither its threads nor, maybe, its lock: all operations but this
+  /// one do nothing there.
+  bool inherited() const noexcept { return process_.is_inherited(); }
 
   /// Opens `entry`, first due `first` after now (its `planned` is set here), and takes over the caller's reference. Not
   /// if it is closed already, or the service is. Throws std::system_error if there is no thread to run it; then the
@@ -82,7 +79,7 @@ class timer_service : public std::enable_shared_from_this<timer_service> {
 
   /// Closes `entry`. With `wait`, and not on a timer thread, it returns when no run is going on.
   void close(timer_entry& entry, bool wait) {
-    if (!mine()) return;
+    if (inherited()) return;
     std::unique_lock lock(mutex_);
     if (core_.close(entry) && entry.running == 0) {
       lock.unlock();
@@ -98,7 +95,7 @@ class timer_service : public std::enable_shared_from_this<timer_service> {
   /// Changes an open entry's plan by `change(core, now)`.
   template <class Change>
   void change(timer_entry& entry, Change&& change) {
-    if (!mine()) return;
+    if (inherited()) return;
     std::unique_lock lock(mutex_);
     if (entry.closed) return;
     const timer_ticks now = time();
@@ -109,13 +106,13 @@ class timer_service : public std::enable_shared_from_this<timer_service> {
   /// Returns `look()`, called under the lock, or `otherwise` where the service is not this process's.
   template <class T, class Look>
   T look(T otherwise, Look&& look) {
-    if (!mine()) return otherwise;
+    if (inherited()) return otherwise;
     const std::lock_guard lock(mutex_);
     return look();
   }
 
   void stop() {
-    if (!mine()) return;
+    if (inherited()) return;
     const std::lock_guard lock(mutex_);
     if (stopped_) return;
     stopped_at_ = time();
@@ -124,7 +121,7 @@ class timer_service : public std::enable_shared_from_this<timer_service> {
 
   /// Goes on after stop(): the time between does not count.
   void start() {
-    if (!mine()) return;
+    if (inherited()) return;
     std::unique_lock lock(mutex_);
     if (!stopped_) return;
     stopped_ = false;
@@ -134,7 +131,7 @@ class timer_service : public std::enable_shared_from_this<timer_service> {
 
   /// Closes all entries, and ends the threads; waits for them unless called on a timer thread.
   void close_all() {
-    if (!mine()) return;
+    if (inherited()) return;
     std::unique_lock lock(mutex_);
     closed_ = true;
     leader_.notify_all();
@@ -150,7 +147,7 @@ class timer_service : public std::enable_shared_from_this<timer_service> {
   }
 
   void set_error_callback(error_callback callback) {
-    if (!mine()) return;
+    if (inherited()) return;
     auto made = callback ? std::make_shared<error_callback>(std::move(callback)) : nullptr;
     const std::lock_guard lock(mutex_);
     on_error_.swap(made);
@@ -421,7 +418,7 @@ class timer_service : public std::enable_shared_from_this<timer_service> {
   bool called_ = false;
 
   std::shared_ptr<error_callback> on_error_;
-  const unsigned born_;
+  const process_mark process_;
 };
 
 }  // namespace gtcp::detail

@@ -48,7 +48,7 @@ class tls_connector final : public connector {
     {
       const std::stop_callback on_stop(stop, [&conn] { conn.Abort(); });
       std::string nothing;
-      error = state_of(conn_access::state(conn))->receive(recv_goal::handshake(), limit(), nothing);
+      error = conn_access::state(conn)->receive(recv_goal::handshake(), limit(), nothing);
     }
     if (error == Errc::Closed && stop.stop_requested()) error = asio::error::operation_aborted;
     return end(error, conn);
@@ -59,8 +59,8 @@ class tls_connector final : public connector {
     std::error_code error = co_await std::move(connecting);
     if (error) co_return error;
     // The caller has the connection, so it ends when this coroutine is cancelled or thrown away.
-    auto waiting = async_receive(prepared{"handshake", state_of(conn_access::state(conn))}, recv_goal::handshake(),
-                                 limit(), asio::redirect_error(asio::use_awaitable, error));
+    auto waiting = async_receive(prepared{"handshake", conn_access::state(conn)}, recv_goal::handshake(), limit(),
+                                 asio::redirect_error(asio::use_awaitable, error));
     co_await std::move(waiting);
     co_return end(error, conn);
   }

@@ -185,8 +185,6 @@ class tls_transport final : public transport {
     return use(ssl_.get());
   }
 
-  const tls_settings& settings() const noexcept { return settings_; }
-
   /// Makes servers with this context choose among the protocols that their settings name.
   static void choose_protocols(asio::ssl::context& context) {
     ::SSL_CTX_set_alpn_select_cb(context.native_handle(), &choose_protocol, nullptr);

@@ -8,6 +8,7 @@
 #include <gtcp/detail/conn_state.hpp>
 #include <gtcp/detail/scarce_memory.hpp>
 #include <gtcp/detail/time_limit.hpp>
+#include <gtcp/error.hpp>
 #include <gtcp/timer.hpp>
 
 #include <algorithm>
@@ -73,7 +74,7 @@ class watchdog : public std::enable_shared_from_this<watchdog> {
         const std::lock_guard lock(mutex_);
         entries_.push(one);
       });
-      if (!kept) conn->close(true, Errc::IdleTimeout);  // nobody would look after it any more
+      if (!kept) conn->close(true, no_memory_error());  // nobody would look after it any more
     }
     plan_next();
   }
