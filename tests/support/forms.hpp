@@ -96,13 +96,13 @@ inline std::string recv_pkg_within(form which, const gtcp::Conn& conn, std::chro
 }
 
 #if defined(__linux__)
-/// Whether a thread of this process sleeps in the system.
-inline bool sleeps(int thread_id) {
+/// What a thread of this process does, as ps says it: 'S' when it sleeps in the system; 0: there is no such thread.
+inline char thread_state(int thread_id) {
   std::ifstream file("/proc/self/task/" + std::to_string(thread_id) + "/stat");
   std::string line;
   std::getline(file, line);
   const std::size_t name_end = line.rfind(')');
-  return name_end != std::string::npos && name_end + 2 < line.size() && line[name_end + 2] == 'S';
+  return name_end != std::string::npos && name_end + 2 < line.size() ? line[name_end + 2] : '\0';
 }
 #endif
 
@@ -126,7 +126,7 @@ class background {
     poll_until([&] {
       if (result_.wait_for(std::chrono::seconds(0)) == std::future_status::ready) return true;
       const int id = id_.load();
-      return id != 0 && sleeps(id);
+      return id != 0 && thread_state(id) == 'S';
     });
 #else
     for (int i = 0; i < 10'000; ++i) std::this_thread::yield();
