@@ -116,7 +116,7 @@ inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, 
       wait_for = wait_direction::read;
       return progress::must_wait;
     }
-    if (ends_here(self.goal) && bytes_in_.load(std::memory_order_relaxed) >= drain_until_) {
+    if (draining_.load(std::memory_order_acquire) && has_handed_out(drain_until_)) {
       error = Errc::Draining;
       note_end(error);
       return progress::done;

@@ -518,6 +518,11 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// Whether a receive that would wait ends instead, since the server shuts down and nothing has begun.
   bool ends_here(const recv_goal& goal) const noexcept;
 
+  /// Whether what was handed out, of what was read, is as much.
+  bool has_handed_out(std::uint64_t bytes) const noexcept {
+    return bytes_in_.load(std::memory_order_relaxed) >= bytes + input_.size();
+  }
+
   /// Under the mutex: the lane's holder waits for input, and does not any more.
   void begin_wait(const recv_goal& goal) noexcept;
   void end_wait() noexcept;
@@ -673,7 +678,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   std::atomic<const char*> reader_{nullptr};  ///< the mark of who took input, while there is more
   std::atomic<bool> input_came_{false};
   std::atomic<bool> draining_{false};
-  std::uint64_t drain_until_ = 0;  ///< once draining_: how much of bytes_in_ is still received
+  std::uint64_t drain_until_ = 0;  ///< once draining_: what begins behind so much of bytes_in_ is not received
   std::atomic<std::uint64_t> pkgs_in_{0};
   std::atomic<std::uint64_t> bytes_in_{0};
 
