@@ -561,10 +561,13 @@ inline unsigned fork_generation() noexcept {
 /// Tells the copy of an object that a child process has inherited from the object itself.
 class process_mark {
  public:
-  bool is_inherited() const noexcept { return born_ != fork_generation(); }
+  bool is_inherited() const noexcept { return process_.load(std::memory_order_relaxed) != fork_generation(); }
+
+  /// Makes the copy the child's own.
+  void adopt() noexcept { process_.store(fork_generation(), std::memory_order_relaxed); }
 
  private:
-  unsigned born_ = fork_generation();
+  std::atomic<unsigned> process_{fork_generation()};
 };
 
 /// Lets one thread wake another one that waits in wait_descriptor. Non-copyable; signal() may be called by any thread.

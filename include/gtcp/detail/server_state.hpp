@@ -161,7 +161,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
         return asio::error::already_started;
       }
       if (closed_) return {};
-      process_ = process_mark();
+      process_.adopt();
       running_ = true;
       runs_in_thread_ = by_thread;
       if (by_thread) ++waited_for_;
