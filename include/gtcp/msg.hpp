@@ -118,7 +118,7 @@ std::string MarshalJson(const T& value) {
 ///
 /// The text may be what Go's json.Unmarshal takes: of a key's several values the last wins, and each byte that is not
 /// UTF-8 and each lone surrogate becomes U+FFFD. Which keys are needed, and how they and the numbers are taken, is up
-/// to the type's from_json.
+/// to the type's from_json. That of nlohmann/json converts a number that an integer type can't hold without an error.
 ///
 /// Units and limits: nesting of at most 64; numbers within those of a double.
 /// Errors: Errc::InvalidMsg for all else, and when the type's from_json throws a std::exception. After an error the

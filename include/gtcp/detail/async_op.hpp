@@ -283,15 +283,15 @@ class async_send_op final : public Record {
 
   /// The same, until there is a fresh connection. Without one it fails again, with the same error.
   bool pauses_for_renewal(conn_state& conn) noexcept {
-    const std::uint64_t id = this->id;
+    const std::uint64_t own_id = this->id;
     const std::error_code failure = this->error;
     const time_limit limit = limit_;
     if (!pauses_until(no_deadline)) return false;
     try {
-      conn.start_renewal(limit, [keep = conn.shared_from_this(), id] { resume(*keep, id); });
+      conn.start_renewal(limit, [keep = conn.shared_from_this(), own_id] { resume(*keep, own_id); });
       return true;
     } catch (const std::exception&) {
-      if (conn.out().resume(id) == nullptr) return true;
+      if (conn.out().resume(own_id) == nullptr) return true;
       this->error = failure;
       return false;
     }
