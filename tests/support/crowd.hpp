@@ -159,17 +159,28 @@ class timed_client {
       : thread_([this, ask = std::move(ask), pause](const std::stop_token& stop) {
           while (!stop.stop_requested()) {
             const clock::time_point begin = clock::now();
-            if (!ask()) {
+            const bool answered = ask();
+            if (answered) {
+              times_.push_back(clock::now() - begin);
+              ++count_;
+            } else {
               failed_ = true;
-              return;
             }
-            times_.push_back(clock::now() - begin);
-            ++count_;
+            ++turns_;
+            turns_.notify_all();
+            if (!answered) return;
             std::this_thread::sleep_for(pause);  // it asks now and then, that is all
           }
         }) {}
 
   std::size_t count() const noexcept { return count_; }
+
+  /// Waits for the next answer; false: there is none.
+  bool wait_for_answer() const noexcept {
+    const std::size_t seen = turns_;
+    if (!failed_) turns_.wait(seen);
+    return !failed_;
+  }
 
   /// Ends it; false: it was not answered at some time.
   bool end() {
@@ -191,6 +202,7 @@ class timed_client {
 
   std::vector<clock::duration> times_;
   std::atomic<std::size_t> count_{0};
+  std::atomic<std::size_t> turns_{0};  ///< count_, and the failure
   std::atomic<bool> failed_{false};
   std::jthread thread_;
 };
