@@ -3,7 +3,11 @@
 # The dependencies of the library and of its tests: what the system has comes first; what it lacks is downloaded if
 # GTCP_FETCH_DEPS allows it.
 
-set(GTCP_ASIO_VERSION 1.22)
+if(POLICY CMP0135) # Before the functions, which keep it. The time stamps of downloaded files are those of the download.
+  cmake_policy(SET CMP0135 NEW)
+endif()
+
+set(GTCP_ASIO_VERSION 1.22.1)
 set(GTCP_JSON_VERSION 3.9)
 set(GTCP_OPENSSL_VERSION 3.0)
 
@@ -42,10 +46,6 @@ function(_gtcp_fetch_headers name target include_dir url sha256)
   add_library(${target} INTERFACE IMPORTED GLOBAL)
   set_target_properties(${target} PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${source_dir}/${include_dir}")
 endfunction()
-
-if(POLICY CMP0135) # The time stamps of downloaded files are those of the download.
-  cmake_policy(SET CMP0135 NEW)
-endif()
 
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 _gtcp_find(Threads Threads::Threads REQUIRED)

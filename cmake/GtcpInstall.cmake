@@ -2,7 +2,6 @@
 #
 # Install rules: headers, CMake package (components core, json and tls), pkg-config file.
 
-include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 # Headers only: the same files for every architecture.
@@ -40,8 +39,17 @@ install(FILES "${PROJECT_BINARY_DIR}/cmake/gtcpConfig.cmake" "${PROJECT_BINARY_D
               "${PROJECT_SOURCE_DIR}/cmake/Findasio.cmake" DESTINATION "${_gtcp_cmake_dir}")
 
 # A prefix that is said relative to the file lets the installed tree be moved.
-file(RELATIVE_PATH _gtcp_pc_prefix "/${_gtcp_pkgconfig_dir}" "/")
-string(REGEX REPLACE "/$" "" _gtcp_pc_prefix "${_gtcp_pc_prefix}")
+if(IS_ABSOLUTE "${_gtcp_pkgconfig_dir}")
+  set(_gtcp_pc_prefix "${CMAKE_INSTALL_PREFIX}")
+else()
+  file(RELATIVE_PATH _gtcp_pc_prefix "/${_gtcp_pkgconfig_dir}" "/")
+  string(REGEX REPLACE "/$" "" _gtcp_pc_prefix "\${pcfiledir}/${_gtcp_pc_prefix}")
+endif()
+if(IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")
+  set(_gtcp_pc_includedir "${CMAKE_INSTALL_INCLUDEDIR}")
+else()
+  set(_gtcp_pc_includedir "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
+endif()
 configure_file("${PROJECT_SOURCE_DIR}/cmake/gtcp.pc.in" "${PROJECT_BINARY_DIR}/cmake/gtcp.pc" @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/cmake/gtcp.pc" DESTINATION "${_gtcp_pkgconfig_dir}")
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DATADIR}/licenses/gtcp")

@@ -42,7 +42,7 @@ for set_name in "$@"; do
       if [ -z "${CXX:-}" ]; then have_command c++ g++ clang++ || need g++ "a C++20 compiler (g++ 11 or newer, clang++ 16 or newer)"; fi
       have_command cmake || need cmake "CMake 3.22 or newer"
       have_command ninja make || need ninja-build "Ninja or make"
-      have_header asio.hpp || need libasio-dev "standalone Asio 1.22 or newer"
+      have_header asio.hpp || need libasio-dev "standalone Asio 1.22.1 or newer"
       have_header nlohmann/json.hpp || need nlohmann-json3-dev "nlohmann/json 3.9 or newer"
       if [ "$set_name" != run ]; then
         have_header gtest/gtest.h || need libgtest-dev "GoogleTest"
