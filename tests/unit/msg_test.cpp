@@ -924,6 +924,13 @@ TEST(UnmarshalJson, ReadsEachKindOfValue) {
   EXPECT_EQ(gtcp::MarshalJson(gtcp::UnmarshalJson<nlohmann::ordered_json>(R"({"b":1,"a":2})")), R"({"b":1,"a":2})");
 }
 
+TEST(UnmarshalJson, KeepsTheSignOfZero) {
+  for (const char* const text : {"-0", "[-0]", "[0,-0]"}) {
+    EXPECT_EQ(gtcp::MarshalJson(gtcp::UnmarshalJson<nlohmann::json>(text)), text);
+  }
+  EXPECT_EQ(gtcp::UnmarshalJson<int>("-0"), 0);
+}
+
 TEST(UnmarshalJson, RefusesWhatIsNoJson) {
   for (const std::string_view text : {"", " ", "nul", "truefalse", "01", "1.", "--1", "[1,]", "{\"a\"}", "{a:1}", "'a'",
                                       "1 2", "1e400", "[-1e400]", "\xEF\xBB\xBF{}", "NaN", "[\"\x01\"]"}) {

@@ -356,6 +356,7 @@ class json_reader {
       typename Json::number_integer_t number = 0;
       if (std::from_chars(begin, at_, number).ec == std::errc()) {
         value = number;
+        if (number == 0) value = -0.0;  // which no integer can be
         return true;
       }
     } else if (integral) {
