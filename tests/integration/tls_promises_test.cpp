@@ -303,7 +303,7 @@ TEST(TlsPromises, SendsThatTimeOutLeaveACleanStream) {
       ++timeouts;
     ASSERT_TRUE(!error || error == Errc::Timeout) << error.message();
   }
-  auto last = std::async(std::launch::async, [&conn = conn] { conn.SendPkg("last"); });
+  auto last = std::async(std::launch::async, [&from = conn] { from.SendPkg("last"); });
   sent.emplace_back("last");
   for (const std::string& pkg : sent) EXPECT_TRUE(peer.read_pkg() == pkg);
   last.get();
@@ -320,7 +320,7 @@ TEST(TlsPromises, FlushAndDirectWaitForTheCiphertext) {
   conn.SetSendMode(gtcp::SendMode::Direct);
   conn.SendPkgWithTimeout("direct", 1ms, error);
   EXPECT_EQ(error, Errc::Timeout);
-  auto flushing = std::async(std::launch::async, [&conn = conn] { conn.FlushWithTimeout(gtcp_test::ceiling); });
+  auto flushing = std::async(std::launch::async, [&from = conn] { from.FlushWithTimeout(gtcp_test::ceiling); });
   for (std::size_t i = 0; i < sent; ++i) EXPECT_TRUE(peer.read_pkg() == pkg);
   flushing.get();
   conn.SendPkg("direct");
@@ -346,7 +346,7 @@ TEST(TlsPromises, CloseDeliversEverythingAndEndsWithCloseNotify) {
     auto [conn, peer] = narrow ? make_narrow_tls(option) : make_conn_and_tls_end(option);
     const std::string pkg = pattern(1'500);
     for (int i = 0; i < 100; ++i) conn.SendPkg(pkg);
-    auto closing = std::async(std::launch::async, [&conn = conn] { return conn.CloseAndWait(gtcp_test::ceiling); });
+    auto closing = std::async(std::launch::async, [&from = conn] { return from.CloseAndWait(gtcp_test::ceiling); });
     // The peer goes on sending meanwhile, which must not reset what it has not read yet.
     for (int i = 0; i < 100; ++i) {
       if (i % 10 == 0) peer.write("still here");
@@ -377,15 +377,15 @@ TEST(TlsPromises, CloseWriteSendsCloseNotifyAndGoesOnReceiving) {
 
 TEST(TlsPromises, CloseWakesWhoWaits) {
   auto [conn, peer] = make_narrow_tls();
-  auto blocked = std::async(std::launch::async, [&conn = conn] {
+  auto blocked = std::async(std::launch::async, [&from = conn] {
     std::error_code error;
-    conn.RecvPkg(error);
+    from.RecvPkg(error);
     return error;
   });
   auto waiting = conn.AsyncRecvPkg(asio::use_future);
   std::error_code sent;
-  std::thread sending([&sent, &conn = conn] {
-    while (!sent) conn.SendPkg(pattern(20'000), sent);
+  std::thread sending([&sent, &from = conn] {
+    while (!sent) from.SendPkg(pattern(20'000), sent);
   });
   EXPECT_TRUE(poll_until(
       [&] { return gtcp::detail::is_ready(conn.GetNativeHandle(), gtcp::detail::wait_direction::write) == false; }));

@@ -35,13 +35,14 @@ inline void server_session::run() {
       end_handshake(state_->receive(recv_goal::handshake(), handshake_limit_, nothing));
     }
     handler_.run(conn_);
+  } catch (const std::system_error& failure) {
+    report(failure);
   } catch (...) {
     report(caught_exception());
   }
 }
 
 inline asio::awaitable<void> server_session::serve(std::unique_ptr<server_session> self) {
-  std::exception_ptr failure;
   try {
     if (self->layer_ != nullptr) {
       std::error_code error;
@@ -52,10 +53,11 @@ inline asio::awaitable<void> server_session::serve(std::unique_ptr<server_sessio
     }
     auto handling = self->handler_.make(self->conn_);
     co_await std::move(handling);
+  } catch (const std::system_error& failure) {
+    self->report(failure);
   } catch (...) {
-    failure = caught_exception();
+    self->report(caught_exception());
   }
-  if (failure) self->report(failure);
 }
 
 /// A session whose packages a pump brings.
@@ -93,10 +95,12 @@ class server_session::pkg_session final : public pkg_sink {
     try {
       what();
       done = true;
+    } catch (const std::system_error& failure) {
+      session_->report(failure);
     } catch (...) {
       session_->report(caught_exception());
-      session_->conn_.Close();
     }
+    if (!done) session_->conn_.Close();
     current = outer;
     return done;
   }
@@ -128,8 +132,8 @@ inline void server_session::pump(std::unique_ptr<server_session> self) {
   auto waiting = [begin, conn, self = std::move(self)](std::error_code error, const std::string&) mutable {
     try {
       self->end_handshake(error);
-    } catch (...) {
-      return self->report(caught_exception());
+    } catch (const std::system_error& failure) {
+      return self->report(failure);
     }
     begin(conn, std::move(self));
   };
@@ -144,19 +148,15 @@ inline void server_session::end_handshake(const std::error_code& error) const {
 }
 
 /// The end of the own connection is how a handler normally ends.
-inline void server_session::report(std::exception_ptr failure) const {
-  try {
-    std::rethrow_exception(failure);
-  } catch (const std::system_error& error) {
-    const std::error_code& code = error.code();
-    const bool is_end = code == asio::error::eof || code == Errc::Closed || code == asio::error::connection_reset ||
-                        code == asio::error::connection_aborted || code == asio::error::broken_pipe ||
-                        code == Errc::TlsTruncated || code == Errc::Draining;
-    if (is_end && (conn_.IsClosed() || conn_.CloseReason())) return;
-  } catch (...) {
-  }
-  server_->report(conn_, std::move(failure));
+inline void server_session::report(const std::system_error& caught) const {
+  const std::error_code& code = caught.code();
+  const bool is_end = code == asio::error::eof || code == Errc::Closed || code == asio::error::connection_reset ||
+                      code == asio::error::connection_aborted || code == asio::error::broken_pipe ||
+                      code == Errc::TlsTruncated || code == Errc::Draining;
+  if (!is_end || !(conn_.IsClosed() || conn_.CloseReason())) report(std::current_exception());
 }
+
+inline void server_session::report(std::exception_ptr failure) const { server_->report(conn_, std::move(failure)); }
 
 }  // namespace gtcp::detail
 

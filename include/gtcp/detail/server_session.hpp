@@ -76,6 +76,8 @@ class server_session {
   friend class server_state;
   class pkg_session;
 
+  /// What the handler ended with, while that is caught.
+  void report(const std::system_error& caught) const;
   void report(std::exception_ptr failure) const;
   void end_handshake(const std::error_code& error) const;
 

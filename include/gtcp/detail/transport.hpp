@@ -70,7 +70,10 @@ class plain_transport final : public transport {
     const io_count got = detail::read_some(descriptor_, buffer);
     if (got.error == asio::error::would_block) return {0, {}, wait_direction::read, true};
     if (got.error) return {0, got.error, wait_direction::none, false};
-    if (got.size == 0) return {0, asio::error::eof, wait_direction::none, false};
+    if (got.size == 0) {
+      ended_ = true;
+      return {0, asio::error::eof, wait_direction::none, false};
+    }
     return {got.size, {}, wait_direction::none, got.size < buffer.size()};
   }
 
@@ -79,6 +82,10 @@ class plain_transport final : public transport {
   void push() override { push_out(descriptor_); }
 
   void end_of_sending() override { shutdown_send(descriptor_); }
+
+  io_result discard_some(asio::mutable_buffer buffer) override {
+    return ended_ ? io_result{.error = asio::error::eof} : read_some(buffer);
+  }
 
  private:
   io_result write(std::span<const asio::const_buffer> buffers, bool more_follows) {
@@ -89,6 +96,7 @@ class plain_transport final : public transport {
   }
 
   native_socket descriptor_;
+  bool ended_ = false;  ///< of the peer's stream
 };
 
 }  // namespace gtcp::detail
