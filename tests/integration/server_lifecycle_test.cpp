@@ -192,6 +192,18 @@ TEST(Server, RunsOnlyOnceAtATime) {
   EXPECT_TRUE(answers(NewConn(server.GetListenedAddress())));
 }
 
+TEST(Server, ThatWasClosedHasNothingToRun) {
+  for (int i = 0; i < 20; ++i) {
+    const Server server(any_port, echo);
+    server.Start();
+    server.Close();  // its run may be ending still
+    server.Run();
+    std::error_code error;
+    server.Start(error);
+    EXPECT_EQ(error, Errc::Closed);
+  }
+}
+
 TEST(Server, RefusesToBlockAnIoThread) {
   const Server server(any_port, echo);
   std::promise<std::pair<std::error_code, std::error_code>> errors;

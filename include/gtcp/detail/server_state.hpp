@@ -156,11 +156,11 @@ class server_state : public std::enable_shared_from_this<server_state> {
       if (inherited()) return Errc::Closed;
       if (!has_handler()) return Errc::NoHandler;
       if (by_thread && !closed_ && !would_deadlock()) ended_.wait(lock, [this] { return !run_ends_; });
+      if (closed_) return {};
       if (running_) {
         why = "the server is running already";
         return asio::error::already_started;
       }
-      if (closed_) return {};
       process_.adopt();
       running_ = true;
       runs_in_thread_ = by_thread;
