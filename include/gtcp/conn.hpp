@@ -53,7 +53,8 @@ struct no_close_handler {
 /// asynchronous mixed. As with std::shared_ptr, one handle object must not be assigned while another thread uses that
 /// same object.
 /// Lifetimes: operations under way keep the connection's state, but not the connection: when the last handle is dropped
-/// it closes as by Close(). The execution context of ConnOption::Executor must live until then.
+/// it closes as by Close(). When the execution context of ConnOption::Executor is destroyed, so is what waits in it,
+/// without being called; the connection goes on in the default Runtime.
 ///
 /// Source: GoFrame: gtcp.Conn.
 class Conn : public PkgOperations {
@@ -109,10 +110,11 @@ class Conn : public PkgOperations {
   // ---- Deadlines
 
   /// Sets when receives and sends give up that have no timeout of their own, those that wait now included. `{}` is
-  /// never.
+  /// never. When it has passed, each operation has one try: what is there is received, what there is room for is sent.
   ///
   /// Errors: asio::error::not_connected.
   /// Source: GoFrame: Conn.SetDeadline.
+  /// Differs: there nothing is received or sent after it has passed.
   void SetDeadline(std::chrono::steady_clock::time_point at, OnError on_error = {}) const {
     if (connected("SetDeadline", on_error)) {
       handle_->set_recv_deadline(at);
@@ -241,8 +243,8 @@ class Conn : public PkgOperations {
   /// receives wait until then. Returns at once; no call is made from within it. Packages have the Conn's
   /// ConnOption::Pkg.
   ///
-  /// Sends in the handler never block, see Server::SetPkgHandler. What a handler throws closes the connection and goes
-  /// to the executor after `on_close`.
+  /// Sends to the connection itself never block in the handler, see Server::SetPkgHandler. What a handler throws closes
+  /// the connection and goes to the executor after `on_close`.
   ///
   /// Errors: std::system_error with asio::error::not_connected, or with Errc::InvalidOption for an empty handler.
   /// Lifetimes: the view is valid during the call. The handler does not keep the connection: dropped with all handles
@@ -400,18 +402,13 @@ class Conn : public PkgOperations {
   }
 
   static asio::awaitable<void> await_flush(detail::prepared op, detail::time_limit limit, OnError on_error) {
-    std::error_code error;
-    auto waiting = detail::async_flush(op, limit, asio::redirect_error(asio::use_awaitable, error));
-    co_await std::move(waiting);
-    op.report(on_error, error);
+    const detail::awaited ending(detail::describer(op), on_error);
+    return detail::async_flush(std::move(op), limit, ending);
   }
 
   static asio::awaitable<bool> await_close(detail::prepared op, OnError on_error) {
-    std::error_code error;
-    auto waiting = detail::async_close(op, asio::redirect_error(asio::use_awaitable, error));
-    const bool delivered = co_await std::move(waiting);
-    op.report(on_error, error);
-    co_return delivered;
+    const detail::awaited ending(detail::describer(op), on_error);
+    return detail::async_close(std::move(op), ending);
   }
 
   void set_option(const char* name, detail::socket_option option, std::size_t value, const OnError& on_error) const {
@@ -478,6 +475,7 @@ namespace detail {
 struct conn_access {
   /// Makes the first handle: dropped with all its copies, the connection closes.
   static Conn make(std::shared_ptr<conn_state> state) {
+    state->join_context();
     conn_state* const raw = state.get();
     return Conn(conn_handle(raw, [state = std::move(state)](conn_state*) noexcept { state->close_or_give_back(); }));
   }

@@ -220,10 +220,12 @@ class Server {
   /// reads: the reader loop is inside. It is called on the connection's executor, one call at a time for a connection,
   /// in order, with a view into the receive buffer. Empty is none.
   ///
-  /// A send in it never blocks: what goes beyond ConnOption::OutboxLimit is accepted, and no further package of this
-  /// connection is handed out until half of that is free. What it sends leaves together, once the packages that came
-  /// together are through. A blocking receive in it fails with Errc::WouldDeadlock. What it throws goes to the error
-  /// callback, and closes the connection.
+  /// A send to `conn` in it never blocks: what goes beyond ConnOption::OutboxLimit is accepted, and no further package
+  /// of this connection is handed out until half of that is free. What it sends leaves together, once the packages that
+  /// came together are through. A blocking receive from `conn` in it fails with Errc::WouldDeadlock, and so does, on an
+  /// io thread of a Runtime, a SendPkg to another connection whose outbox is full: with TrySendPkg it is left out, and
+  /// ConnOption::WhenFull may say that such a connection drops packages, or ends. What the handler throws goes to the
+  /// error callback, and closes the connection.
   ///
   /// Lifetimes: `pkg` is valid during the call; a copy of `conn` may be kept.
   void SetPkgHandler(std::function<void(Conn& conn, std::string_view pkg)> handler) const {
@@ -303,12 +305,8 @@ class Server {
 
   static asio::awaitable<ShutdownResult> await_shutdown(std::shared_ptr<detail::server_state> server, Timeout grace,
                                                         OnError on_error) {
-    std::error_code error;
-    auto waiting = detail::async_shutdown(std::move(server), detail::deadline_after(grace),
-                                          asio::redirect_error(asio::use_awaitable, error));
-    const ShutdownResult result = co_await std::move(waiting);
-    report("AsyncShutdown", error, {}, on_error);
-    co_return result;
+    const detail::awaited ending([](const std::error_code&) { return std::string("Server::AsyncShutdown"); }, on_error);
+    return detail::async_shutdown(std::move(server), detail::deadline_after(grace), ending);
   }
 
   static asio::awaitable<void> await_run(std::shared_ptr<detail::server_state> server, OnError on_error) {

@@ -98,7 +98,8 @@ bool receive(source& from, const wish& wanted, const recv_script& script, std::s
         from.held.consume(taken);
         return true;
       }
-      case recv_verdict::kind::fail: gtcp_fuzz::check(expected, *verdict.error, {}, rest); return false;
+      case recv_verdict::kind::ended: gtcp_fuzz::check(expected, asio::error::eof, {}, rest); return false;
+      case recv_verdict::kind::fail: gtcp_fuzz::check(expected, verdict.error, {}, rest); return false;
       case recv_verdict::kind::need_more: break;
     }
     FUZZ_CHECK(!from.ended());

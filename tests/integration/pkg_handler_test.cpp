@@ -246,21 +246,30 @@ TEST(PkgHandler, SendsThoughOthersWaitForRoom) {
 }
 
 TEST(PkgHandler, RefusesToBlockInAReceive) {
-  notes noted;
-  const pkg_server server([&](Conn& conn, std::string_view) {
-    std::error_code error;
-    conn.RecvPkg(error);
-    noted.add(error.message());
-    std::string other;
-    noted.add(conn.TryRecvPkg(other) ? "got" : "none");
-    conn.SendPkg("done");
-  });
-  const Conn client = server.connect();
-  client.SendPkgs(texts{"one", "two"});
-  EXPECT_EQ(client.RecvPkgWithTimeout(ceiling), "done");
-  EXPECT_EQ(client.RecvPkgWithTimeout(ceiling), "done");
-  const std::string refused = make_error_code(Errc::WouldDeadlock).message();
-  EXPECT_EQ(noted.all(), (texts{refused, "none", refused, "none"}));
+  asio::io_context own;
+  const auto work = asio::make_work_guard(own);
+  std::jthread running([&] { own.run(); });
+  for (const asio::any_io_executor& executor : {asio::any_io_executor(), asio::any_io_executor(own.get_executor()),
+                                                asio::any_io_executor(asio::make_strand(own))}) {
+    notes noted;
+    const pkg_server server(
+        [&](Conn& conn, std::string_view) {
+          std::error_code error;
+          conn.RecvPkg(error);
+          noted.add(error.message());
+          std::string other;
+          noted.add(conn.TryRecvPkg(other) ? "got" : "none");
+          conn.SendPkg("done");
+        },
+        {.Conn = {.Executor = executor}});
+    const Conn client = server.connect();
+    client.SendPkgs(texts{"one", "two"});
+    EXPECT_EQ(client.RecvPkgWithTimeout(ceiling), "done");
+    EXPECT_EQ(client.RecvPkgWithTimeout(ceiling), "done");
+    const std::string refused = make_error_code(Errc::WouldDeadlock).message();
+    EXPECT_EQ(noted.all(), (texts{refused, "none", refused, "none"}));
+  }
+  own.stop();
 }
 
 TEST(PkgHandler, ThatClosesGetsNoFurtherPackage) {

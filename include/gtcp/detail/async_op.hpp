@@ -140,11 +140,12 @@ struct op_memory {
 template <class Handler, bool WithResult>
 class async_receive_op final : public async_receiver {
  public:
-  async_receive_op(Handler&& handler, conn_ptr state, recv_goal wanted, time_limit give_up_at, std::string* target)
+  async_receive_op(Handler&& handler, const conn_ptr& state, recv_goal&& wanted, time_limit give_up_at,
+                   std::string* target)
       : async_receiver(state, std::move(wanted), give_up_at, target), pending_(std::move(handler), state->executor()) {}
 
   /// If it throws, the handler is as it was.
-  static void start(Handler&& handler, const conn_ptr& conn, recv_goal goal, time_limit limit, const Retry& retry,
+  static void start(Handler&& handler, const conn_ptr& conn, recv_goal&& goal, time_limit limit, const Retry& retry,
                     std::string* into) {
     const std::uint64_t id = conn->next_operation_id();
     auto slot = asio::get_associated_cancellation_slot(handler);
@@ -207,6 +208,13 @@ class async_send_op final : public Record {
   }
 
   bool finished() override { return true; }
+  bool is_asynchronous() const noexcept override { return true; }
+
+  void destroy() noexcept override {
+    const conn_ptr keep = conn_;
+    const pending_handler<Handler> pending(std::move(pending_));
+    op_memory<async_send_op, Handler>::free(this, pending.handler());
+  }
 
   void complete() override {
     const conn_ptr keep = conn_;
@@ -327,6 +335,12 @@ class async_close_op final : public close_waiter {
     return true;
   }
 
+  void destroy() noexcept override {
+    const conn_ptr keep = conn_;
+    const pending_handler<Handler> pending(std::move(pending_));
+    op_memory<async_close_op, Handler>::free(this, pending.handler());
+  }
+
   void complete() override {
     const conn_ptr keep = conn_;
     const bool delivered = delivered_;
@@ -385,9 +399,26 @@ auto async_receive(prepared op, recv_goal goal, time_limit limit, Token&& token)
       token, std::move(op), std::move(goal), limit);
 }
 
-/// One package of the standard format. Holds no more than it must, since a coroutine that waits keeps it.
+// One package of the standard format. What begins them holds no more than it must, since a coroutine that waits keeps
+// it; the token keeps the connection.
+
 template <class Token>
-auto async_receive_pkg(conn_state& conn, time_limit limit, std::string& into, Token&& token) {
+auto async_receive_pkg(conn_state& conn, time_limit limit, Token&& token) {
+  return asio::async_initiate<Token, void(std::error_code, std::string)>(
+      [](auto handler, conn_state* state, time_limit until) {
+        const auto begin = [&] {
+          async_receive_op<decltype(handler), true>::start(std::move(handler), state->shared_from_this(),
+                                                           recv_goal::package(state->format()), until,
+                                                           state->format().retry, nullptr);
+        };
+        begin_or_refuse(
+            handler, [&] { return state->executor(); }, std::error_code(), begin, std::string());
+      },
+      token, &conn, limit);
+}
+
+template <class Token>
+auto async_receive_pkg_into(conn_state& conn, time_limit limit, std::string& into, Token&& token) {
   return asio::async_initiate<Token, void(std::error_code)>(
       [](auto handler, conn_state* state, time_limit until, std::string* target) {
         const auto begin = [&] {

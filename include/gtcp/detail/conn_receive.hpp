@@ -12,8 +12,9 @@
 
 namespace gtcp::detail {
 
-inline std::error_code conn_state::receive(recv_goal goal, const time_limit& limit, std::string& into, bool may_wait) {
-  if (may_wait && on_runtime_thread()) return Errc::WouldDeadlock;
+inline std::error_code conn_state::receive(recv_goal&& goal, const time_limit& limit, std::string& into,
+                                           bool may_wait) {
+  if (may_wait && (on_runtime_thread() || gathers() == gathering::by_dispatch)) return Errc::WouldDeadlock;
   if (closed()) return Errc::Closed;
   thread_receiver self(std::move(goal), limit);
   if (!lane_.try_lock()) {
@@ -98,10 +99,10 @@ inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, 
       take(verdict, op != nullptr ? gathering::by_task : gathering::by_thread, into);
       return progress::done;
     }
-    if (verdict.what == recv_verdict::kind::fail) {
-      error = verdict.error == asio::error::eof && input_error_ ? input_error_ : *verdict.error;
+    if (verdict.what == recv_verdict::kind::ended || verdict.what == recv_verdict::kind::fail) {
+      error = verdict.what == recv_verdict::kind::ended ? input_error_ : make_error_code(verdict.error);
       const bool ended_by_peer = input_error_ == asio::error::eof || input_error_ == Errc::TlsTruncated;
-      if (verdict.error == Errc::PkgTruncated && !ended_by_peer) error = input_error_;
+      if (error == Errc::PkgTruncated && !ended_by_peer) error = input_error_;
       if (error == Errc::PkgTooLarge) refused_size_.store(verdict.size, std::memory_order_relaxed);
       if (IsFatal(error)) note_end(error);
       return progress::done;
@@ -359,10 +360,12 @@ inline lane_waiter* conn_state::advance(async_receiver& op, std::error_code stop
 
 inline lane_waiter* conn_state::finish(async_receiver& op, std::error_code error, bool may_dispatch) {
   lane_waiter* next = nullptr;
+  bool is_abandoned = false;
   {
     const std::lock_guard lock(mutex_);
     if (std::exchange(op.holds_lane_, false)) next = lane_.unlock_queued();
-    if (is_transient(error) && !op.stop && op.retry.Count-- > 0) {
+    is_abandoned = op.is_abandoned_;
+    if (is_transient(error) && !is_abandoned && !op.stop && op.retry.Count-- > 0) {
       const auto pause = [&] {
         list(op);
         arm_timer(op, give_up_time(op));
@@ -377,7 +380,10 @@ inline lane_waiter* conn_state::finish(async_receiver& op, std::error_code error
     unlist(op);
     op.timer_.reset();
   }
-  op.complete(error, may_dispatch && next == nullptr);
+  if (is_abandoned)
+    op.destroy();
+  else
+    op.complete(error, may_dispatch && next == nullptr);
   return next;
 }
 
@@ -508,6 +514,8 @@ inline void conn_state::unlist(receiver& entry) noexcept {
   (entry.previous_ != nullptr ? entry.previous_->next_ : receivers_) = entry.next_;
   if (entry.next_ != nullptr) entry.next_->previous_ = entry.previous_;
 }
+
+inline void room_waiter::destroy() noexcept { conn_state::abandon(op_); }
 
 inline bool async_receiver::granted() {
   holds_lane_ = true;

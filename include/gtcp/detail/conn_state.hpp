@@ -18,6 +18,7 @@
 #include <gtcp/detail/byte_buffer.hpp>
 #include <gtcp/detail/conn_lease.hpp>
 #include <gtcp/detail/conn_ledger.hpp>
+#include <gtcp/detail/context_end.hpp>
 #include <gtcp/detail/copy_bytes.hpp>
 #include <gtcp/detail/exit_drain.hpp>
 #include <gtcp/detail/lane.hpp>
@@ -67,6 +68,8 @@ class close_waiter {
   virtual bool finished(bool delivered) = 0;
   virtual void complete() = 0;
   virtual bool is_thread() const noexcept { return false; }
+  /// Instead of complete(), when its context has ended: frees the operation without calling its handler.
+  virtual void destroy() noexcept {}
 
  protected:
   ~close_waiter() = default;
@@ -119,6 +122,15 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     ledger_->add(*this);
     limits_ = std::move(limits);
   }
+
+  /// Has a user's execution context tell when it ends. Before the connection is shared.
+  void join_context() {
+    if (executor_) membership_ = std::make_unique<context_membership>(executor_, shared_from_this());
+  }
+
+  /// Its execution context is being destroyed: who waits in it is destroyed, and the connection goes on in the default
+  /// Runtime.
+  void on_context_end() noexcept;
 
   /// Closes the connection if its peer has reached a limit. Returns when to look again; no_deadline: never.
   clock::time_point look(clock::time_point now) noexcept;
@@ -216,7 +228,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   // ---- Receiving
 
   /// Receives in the calling thread. With `may_wait` false it fails with would_block instead of waiting.
-  std::error_code receive(recv_goal goal, const time_limit& limit, std::string& into, bool may_wait = true);
+  std::error_code receive(recv_goal&& goal, const time_limit& limit, std::string& into, bool may_wait = true);
 
   /// Takes what is buffered already, without a system call. False: it is not all there, or another one receives.
   bool receive_buffered(recv_goal& goal, std::string& into);
@@ -231,6 +243,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     take(verdict, how, into);
     return true;
   }
+
+  /// Whether the last receive left something behind. Another one may take it meanwhile.
+  bool has_more_input() const noexcept { return reader_.load(std::memory_order_relaxed) != nullptr; }
 
   /// Says whether the calling coroutine should let others run before its next operation that need not wait.
   bool should_yield() noexcept {
@@ -289,7 +304,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// nothing of it was taken.
   bool send_at_once(asio::const_buffer payload, std::error_code& error) {
     if (!is_short(payload)) return false;
-    thread_record<send_record> record;
+    immediate_record record;
     record.header = make_pkg_header(format_, payload.size());
     record.payload = payload;
     if (outbox_.send(record, false, nullptr, gathers()) == send_outcome::refused) return false;
@@ -425,6 +440,13 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     }
     void complete() override {}
     void deadline_changed() override { self.wake(); }
+  };
+
+  /// Of a send that never waits.
+  struct immediate_record final : send_record {
+    bool finished() override { return false; }
+    void complete() override {}
+    void deadline_changed() override {}
   };
 
   struct thread_close_waiter final : close_waiter {
@@ -706,7 +728,8 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   std::any user_data_;  ///< whose users see to it
 
   // Waiting, under mutex_.
-  asio::any_io_executor executor_;
+  asio::any_io_executor executor_;  ///< none: the default Runtime's, once it is needed
+  std::unique_ptr<context_membership> membership_;
   bool on_default_runtime_ = false;
   watch watch_;
   unsigned watch_number_ = 0;

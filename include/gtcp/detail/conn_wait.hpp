@@ -62,6 +62,48 @@ bool conn_state::entrust(async_receiver& op, const Begin& begin, bool throws) {
   }
 }
 
+inline void conn_state::on_context_end() noexcept {
+  async_receiver* queued = nullptr;
+  close_waiter* unheard = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    watch_.release();  // the next wait opens it anew
+    ++watch_number_;
+    writable_awaited_ = false;
+    executor_ = asio::any_io_executor();
+    receiver* next = nullptr;
+    for (receiver* entry = receivers_; entry != nullptr; entry = next) {
+      next = entry->next_;
+      async_receiver* const op = entry->asynchronous();
+      if (op == nullptr) continue;
+      op->is_abandoned_ = true;  // if it waits through Asio, its handler is destroyed there, see wait_handler
+      if (op->stage_ != async_receiver::stage::queued || !lane_.withdraw(*op)) continue;
+      unlist(*op);
+      op->next_ = std::exchange(queued, op);
+    }
+    for (close_waiter** link = &close_waiters_; *link != nullptr;) {
+      close_waiter* const waiter = *link;
+      if (waiter->is_thread()) {
+        link = &waiter->next_;
+      } else {
+        *link = waiter->next_;
+        waiter->next_ = std::exchange(unheard, waiter);
+      }
+    }
+  }
+  while (queued != nullptr) {
+    async_receiver* const op = queued;
+    queued = static_cast<async_receiver*>(op->next_);
+    op->destroy();
+  }
+  while (unheard != nullptr) {
+    close_waiter* const waiter = unheard;
+    unheard = waiter->next_;
+    waiter->destroy();
+  }
+  outbox_.abandon();
+}
+
 inline void conn_state::await_writable(wait_direction direction) {
   const bool awaited = insist([&] {
     const std::lock_guard lock(mutex_);

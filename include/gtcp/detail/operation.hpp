@@ -6,6 +6,7 @@
 // form, the awaited form and the form with a completion token side by side.
 
 #include <gtcp/detail/async_op.hpp>
+#include <gtcp/detail/awaited.hpp>
 #include <gtcp/detail/conn_state.hpp>
 #include <gtcp/detail/guarded_wait.hpp>
 #include <gtcp/error.hpp>
@@ -111,7 +112,8 @@ inline void receive(const prepared& op, recv_goal goal, const time_limit& limit,
                     const OnError& on_error) {
   std::error_code error = op.error;
   if (!error)
-    error = with_retries(op, limit, op.conn->recv_deadline(), [&] { return op.conn->receive(goal, limit, into); });
+    error = with_retries(op, limit, op.conn->recv_deadline(),
+                         [&] { return op.conn->receive(recv_goal(goal), limit, into); });
   op.report(on_error, error);
 }
 
@@ -160,6 +162,11 @@ inline bool try_send(const prepared& op, const pkg_header& header, Payload data,
 // g++ before 13 destroys temporary objects inside of a co_await expression at the wrong address: so here, and wherever
 // gtcp awaits, what is awaited gets a name first.
 
+/// The text of an error of an operation.
+inline auto describer(prepared op) {
+  return [op = std::move(op)](const std::error_code& error) { return op.describe(error); };
+}
+
 /// Receives; a package that is buffered already does not go through the scheduler, but for every so many.
 inline asio::awaitable<std::string> await_receive(prepared op, recv_goal goal, time_limit limit, OnError on_error) {
   std::string bytes;
@@ -189,20 +196,20 @@ inline asio::awaitable<void> await_receive_into(prepared op, recv_goal goal, tim
 
 inline asio::awaitable<void> await_send(prepared op, pkg_header header, AsyncPayload data, time_limit limit,
                                         OnError on_error) {
-  std::error_code error;
-  auto waiting = async_send(op, header, std::move(data), limit, asio::redirect_error(asio::use_awaitable, error));
-  co_await std::move(waiting);
-  op.report(on_error, error);
+  const awaited ending(describer(op), on_error);
+  return async_send(std::move(op), header, std::move(data), limit, ending);
 }
 
 // The same for packages of the connection's own format; one that need not wait, or is buffered already, does not go
 // through the scheduler, but for every so many. What waits is small, since it may wait in thousands.
 
-inline void report(const char* name, const conn_ptr& conn, const std::error_code& error, const OnError& on_error) {
-  if (!error) return on_error.Clear();
-  prepared failed{name, conn};
-  failed.format = conn->format();
-  failed.report(on_error, error);
+/// The text of an error of an operation on packages of the connection's own format.
+inline auto describer(const char* name, conn_ptr conn) {
+  return [name, conn = std::move(conn)](const std::error_code& error) {
+    prepared failed{name, conn};
+    failed.format = conn->format();
+    return failed.describe(error);
+  };
 }
 
 inline asio::awaitable<void> await_send_pkg(const char* name, conn_ptr conn, AsyncPayload data, time_limit limit,
@@ -214,7 +221,7 @@ inline asio::awaitable<void> await_send_pkg(const char* name, conn_ptr conn, Asy
   std::error_code error;
   if (conn->send_at_once(data.Buffer(), error)) {
     if (conn->should_yield()) co_await asio::post(asio::use_awaitable);
-    co_return report(name, conn, error, on_error);
+    co_return on_error.Report(error, [&] { return describer(name, conn)(error); });
   }
   prepared op = prepare(name, conn, PkgOption());
   const pkg_header header = frame(op, data.Size());
@@ -222,31 +229,39 @@ inline asio::awaitable<void> await_send_pkg(const char* name, conn_ptr conn, Asy
   co_await std::move(sending);
 }
 
-inline asio::awaitable<void> await_receive_pkg_into(const char* name, conn_ptr conn, time_limit limit,
-                                                    std::string& into, OnError on_error) {
+inline asio::awaitable<void> await_buffered_pkg_into(const char* name, conn_ptr conn, time_limit limit,
+                                                     std::string& into, OnError on_error) {
   if (conn->take_buffered(into, gathering::by_task)) {
     if (conn->should_yield()) co_await asio::post(asio::use_awaitable);
     co_return on_error.Clear();
   }
-  std::error_code error;
-  auto waiting = async_receive_pkg(*conn, limit, into, asio::redirect_error(asio::use_awaitable, error));
+  auto waiting = async_receive_pkg_into(*conn, limit, into, awaited(describer(name, conn), on_error));
   co_await std::move(waiting);
-  report(name, conn, error, on_error);
 }
 
-inline asio::awaitable<std::string> await_receive_pkg(const char* name, conn_ptr conn, time_limit limit,
-                                                      OnError on_error) {
+inline asio::awaitable<std::string> await_buffered_pkg(const char* name, conn_ptr conn, time_limit limit,
+                                                       OnError on_error) {
   std::string pkg;
   if (conn->take_buffered(pkg, gathering::by_task)) {
     if (conn->should_yield()) co_await asio::post(asio::use_awaitable);
     on_error.Clear();
     co_return pkg;
   }
-  std::error_code error;
-  auto waiting = async_receive_pkg(*conn, limit, pkg, asio::redirect_error(asio::use_awaitable, error));
+  auto waiting = async_receive_pkg_into(*conn, limit, pkg, awaited(describer(name, conn), on_error));
   co_await std::move(waiting);
-  report(name, conn, error, on_error);
   co_return pkg;
+}
+
+inline asio::awaitable<void> await_receive_pkg_into(const char* name, const conn_ptr& conn, time_limit limit,
+                                                    std::string& into, OnError on_error) {
+  if (conn->has_more_input()) return await_buffered_pkg_into(name, conn, limit, into, on_error);
+  return async_receive_pkg_into(*conn, limit, into, awaited(describer(name, conn), on_error));
+}
+
+inline asio::awaitable<std::string> await_receive_pkg(const char* name, const conn_ptr& conn, time_limit limit,
+                                                      OnError on_error) {
+  if (conn->has_more_input()) return await_buffered_pkg(name, conn, limit, on_error);
+  return async_receive_pkg(*conn, limit, awaited(describer(name, conn), on_error));
 }
 
 inline asio::awaitable<std::string> await_send_receive(prepared op, pkg_header header, AsyncPayload data,

@@ -80,9 +80,10 @@ class outbox {
   bool append(const pkg_header& header, asio::const_buffer payload, gathering how) {
     const std::lock_guard lock(mutex_);
     const std::size_t size = header.size + payload.size();
-    const bool is_let_go =
-        how == gathering::none ? in_burst_ : gathers_ && (awaits_turn_ || how == gathering::by_dispatch);
-    const bool held = is_let_go && fill_.size() + size < cork_limit;
+    const bool by_dispatch = how == gathering::by_dispatch;
+    const bool is_let_go = how == gathering::none ? in_burst_ : gathers_ && (awaits_turn_ || by_dispatch);
+    const bool begins = by_dispatch && !gathers_ && may_hold();
+    const bool held = (is_let_go || begins) && fill_.size() + size < cork_limit;
     const bool somebody_writes = held || writing_ || (io_thread_writes_soon() && !is_enough(size));
     const bool fits = pending() < limit_ && size <= limit_ - pending();
     if (!somebody_writes || !fits || stop_ || !queue_.empty() || claimed_ != nullptr) return false;
@@ -93,6 +94,7 @@ class outbox {
     fill_.commit(size);
     accepted_total_ += size;
     ++pkgs_;
+    if (begins) hold(how);
     return true;
   }
 
@@ -306,6 +308,28 @@ class outbox {
     std::unique_lock lock(mutex_);
     if (!std::exchange(awaiting_, false)) return;
     if (drainer_ == drainer::io) drainer_ = drainer::none;
+    settle(lock);
+  }
+
+  /// The context ends in which asynchronous operations wait: they end without their handlers being called. What was
+  /// accepted still goes out.
+  void abandon() {
+    std::unique_lock lock(mutex_);
+    const std::error_code reason = asio::error::operation_aborted;
+    for (outbox_list* const list : {&flushes_, &pauses_, &queue_}) {
+      for (outbox_waiter* waiter = list->first(); waiter != nullptr;) {
+        outbox_waiter* const next = outbox_list::next(*waiter);
+        if (waiter->is_asynchronous()) {
+          waiter->is_abandoned_ = true;
+          if (list == &queue_)
+            give_up(static_cast<send_record&>(*waiter), reason);
+          else
+            finish_from(*list, *waiter, reason);
+        }
+        waiter = write_error_ ? nullptr : next;
+      }
+    }
+    if (std::exchange(awaiting_, false) && drainer_ == drainer::io) drainer_ = drainer::none;
     settle(lock);
   }
 
@@ -528,6 +552,17 @@ class outbox {
   /// `left`: how many bytes may be left.
   send_outcome flush(flush_record& record, thread_wait* self, std::size_t left, std::unique_lock<short_mutex>& lock);
 
+  /// Whether what was accepted may be held back: nobody writes, and nothing waits to be written at once.
+  bool may_hold() const noexcept {
+    return !writing_ && drainer_ != drainer::io && drain_.empty() && !sink_holds_ && flushes_.empty();
+  }
+
+  void hold(gathering how) noexcept {
+    has_held_.store(true, std::memory_order_relaxed);
+    gathers_ = true;
+    in_burst_ = how == gathering::by_burst;
+  }
+
   /// Behind an accepted package: it is held back, or somebody writes it, or the caller does.
   void go_on(bool together, gathering how, std::unique_lock<short_mutex>& lock);
 
@@ -635,7 +670,10 @@ class outbox {
     while (!completed.empty()) {
       outbox_waiter& waiter = *completed.first();
       completed.remove(waiter);
-      waiter.complete();
+      if (waiter.is_abandoned_)
+        waiter.destroy();
+      else
+        waiter.complete();
     }
   }
 

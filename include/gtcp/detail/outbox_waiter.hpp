@@ -70,6 +70,11 @@ class outbox_waiter {
   /// is queued: it looks at its deadline (again).
   virtual void deadline_changed() = 0;
 
+  /// Whether it waits in an execution context, and not in a thread of its own. Called under the outbox's mutex.
+  virtual bool is_asynchronous() const noexcept { return false; }
+  /// Instead of complete(), when that context has ended: frees the operation without calling its handler.
+  virtual void destroy() noexcept {}
+
  protected:
   explicit outbox_waiter(bool is_flush) : is_flush_(is_flush) {}
   ~outbox_waiter() = default;
@@ -78,6 +83,7 @@ class outbox_waiter {
   friend class outbox;
   friend class outbox_list;
   const bool is_flush_;
+  bool is_abandoned_ = false;  ///< its context has ended
   outbox_waiter* next_ = nullptr;
   outbox_waiter* previous_ = nullptr;
 };

@@ -29,6 +29,7 @@ inline send_outcome outbox::send_straight(send_record& record, thread_wait* self
   const clock::time_point asked_at = pace_.take_question();
   const io_result put = write(std::span(parts).subspan(record.header.size != 0 ? 0 : 1), lock);
   claimed_ = nullptr;
+  if (asked_at != clock::time_point() || record.payload.size() >= borrow_from) written_at_ = host_.now();
   if (!put.error && put.size == record.size()) pace_.note_write(asked_at, written_at_, put.size);
   record.written_ = put.size;
   const bool is_whole = put.size == record.size() && !(record.direct && sink_holds_);
@@ -81,7 +82,6 @@ inline io_result outbox::write(std::span<const asio::const_buffer> parts, std::u
 
 inline void outbox::stop_writing() {
   writing_ = false;
-  written_at_ = host_.now();
   if (claims_.empty()) return;
   send_record& next = static_cast<send_record&>(*claims_.first());
   if (next.claim_ != claim::asleep) return;
@@ -149,12 +149,9 @@ inline send_outcome outbox::flush(flush_record& record, thread_wait* self, std::
 
 inline void outbox::go_on(bool together, gathering how, std::unique_lock<short_mutex>& lock) {
   if (writing_) return;  // the writer looks again
-  const bool others = drainer_ == drainer::io || !drain_.empty() || sink_holds_ || !flushes_.empty();
-  if (together && !others && fill_.size() < cork_limit) {
-    has_held_.store(true, std::memory_order_relaxed);
-    if (how == gathering::none) return;
-    gathers_ = true;
-    in_burst_ = how == gathering::by_burst;
+  if (together && may_hold() && fill_.size() < cork_limit) {
+    if (how == gathering::none) return has_held_.store(true, std::memory_order_relaxed);
+    hold(how);
     if (how == gathering::by_dispatch || std::exchange(awaits_turn_, true)) return;
     turn_total_ = accepted_total_;
     lock.unlock();
@@ -176,8 +173,7 @@ inline void outbox::flush_and_settle(std::unique_lock<short_mutex>& lock, bool r
 inline bool outbox::hold_burst() {
   const bool somebody_waits = !drain_.empty() || !queue_.empty() || !flushes_.empty() || sink_holds_ || wants_drained_;
   if (somebody_waits || fill_.size() >= cork_limit) return false;
-  gathers_ = in_burst_ = true;
-  has_held_.store(true, std::memory_order_relaxed);
+  hold(gathering::by_burst);
   wants_turn_ = !std::exchange(awaits_turn_, true);
   turn_total_ = accepted_total_;
   return true;
@@ -218,12 +214,14 @@ inline bool outbox::flush_round(std::unique_lock<short_mutex>& lock) {
     }
   }
   if (parts.size() == 0 && !sink_holds_) return finish_stream(lock);
+  const bool replies = gathers_ && !in_burst_;
   gathers_ = in_burst_ = false;
   tried_size_ = fill_.size();
   has_held_.store(!fill_.empty(), std::memory_order_relaxed);
 
   const io_result put = write(parts.view(), lock);
-  if (put.size != 0) drained_at_ = written_at_;
+  if (!replies) written_at_ = host_.now();
+  if (put.size != 0 && drainer_ == drainer::io) drained_at_ = coarse_now();
 
   const bool took_drain = !drain_.empty();
   std::size_t left = put.size;
@@ -290,7 +288,7 @@ inline bool outbox::pass_over(std::error_code error) {
 }
 
 inline void outbox::wait_for(wait_direction direction) {
-  if (std::exchange(stalled_total_, written_total_) != written_total_) stalled_at_ = written_at_;
+  if (std::exchange(stalled_total_, written_total_) != written_total_) stalled_at_ = host_.now();
   if (std::exchange(blocked_for_, direction) == direction) return;
   if (drainer_ == drainer::thread) {
     wake_threads();

@@ -27,7 +27,7 @@ class conn_state;
 /// A receive that waits: for the lane, or as its holder for input. A blocked thread or an asynchronous operation.
 class receiver : public lane_waiter {
  public:
-  receiver(recv_goal wanted, time_limit give_up_at) : goal(std::move(wanted)), limit(give_up_at) {}
+  receiver(recv_goal&& wanted, time_limit give_up_at) : goal(std::move(wanted)), limit(give_up_at) {}
 
   recv_goal goal;
   time_limit limit;
@@ -53,6 +53,8 @@ class room_waiter final : public flush_record {
   explicit room_waiter(async_receiver& op) : op_(op) {}
   bool finished() override { return true; }
   inline void complete() override;
+  bool is_asynchronous() const noexcept override { return true; }
+  inline void destroy() noexcept override;
   void deadline_changed() override {}
 
  private:
@@ -62,7 +64,7 @@ class room_waiter final : public flush_record {
 /// An asynchronous receive without its handler, which only the template on top of it knows.
 class async_receiver : public receiver {
  public:
-  async_receiver(std::shared_ptr<conn_state> conn, recv_goal wanted, time_limit give_up_at, std::string* target)
+  async_receiver(std::shared_ptr<conn_state> conn, recv_goal&& wanted, time_limit give_up_at, std::string* target)
       : receiver(std::move(wanted), give_up_at), into(target != nullptr ? target : &result), conn_(std::move(conn)) {}
 
   std::uint64_t id = 0;
@@ -101,8 +103,9 @@ class async_receiver : public receiver {
   bool holds_lane_ = false;
   bool last_try_ = false;
   bool may_end_quietly_ = false;
-  bool tried_again_ = false;  ///< it waited for its turn instead of for input
-  bool wants_write_ = false;  ///< the wait is over, too, when the transport takes bytes
+  bool is_abandoned_ = false;  ///< its context has ended
+  bool tried_again_ = false;   ///< it waited for its turn instead of for input
+  bool wants_write_ = false;   ///< the wait is over, too, when the transport takes bytes
   asio::cancellation_signal wait_signal_;
   std::unique_ptr<asio::steady_timer> timer_;
   std::unique_ptr<asio::steady_timer> pause_;  ///< between tries

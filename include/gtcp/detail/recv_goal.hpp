@@ -11,28 +11,29 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <system_error>
 
 namespace gtcp::detail {
 
 struct recv_verdict {
-  enum class kind { need_more, take, fail };
+  enum class kind : unsigned char { need_more, take, ended, fail };
 
-  kind what = kind::need_more;
-  std::size_t skip = 0;                    ///< take: bytes to drop before the result
-  std::size_t size = 0;                    ///< take: bytes of the result; need_more: how many must be buffered in all;
-                                           ///< fail: the length that is too large
-  std::size_t drop = 0;                    ///< take: bytes to drop after the result
-  std::optional<std::error_code> error{};  ///< fail; to make one for each package costs more than judging it
+  kind what = kind::need_more;  ///< ended: no more will come, and nothing has begun
+  Errc error{};                 ///< fail
+  std::size_t skip = 0;         ///< take: bytes to drop before the result
+  std::size_t size = 0;         ///< take: bytes of the result; need_more: how many must be buffered in all; fail: the
+                                ///< length that is too large
+  std::size_t drop = 0;         ///< take: bytes to drop after the result
 
-  static recv_verdict need(std::size_t total) { return {kind::need_more, 0, total, 0, {}}; }
+  static recv_verdict need(std::size_t total) { return {.size = total}; }
   static recv_verdict take(std::size_t skip, std::size_t size, std::size_t drop = 0) {
-    return {kind::take, skip, size, drop, {}};
+    return {.what = kind::take, .skip = skip, .size = size, .drop = drop};
   }
-  static recv_verdict fail(std::error_code error, std::size_t size = 0) { return {kind::fail, 0, size, 0, error}; }
+  static recv_verdict end() { return {.what = kind::ended}; }
+  static recv_verdict fail(Errc error, std::size_t size = 0) {
+    return {.what = kind::fail, .error = error, .size = size};
+  }
 };
 
 /// Looks for a package at the front of what came.
@@ -83,17 +84,21 @@ class recv_goal {
   /// Says what to do with `buffered`, the bytes that came and were not taken yet. `ended`: no more will come. `quiet`:
   /// nothing more came for the time that ends_when_quiet() asks for.
   recv_verdict judge(std::string_view buffered, bool ended, bool quiet = false) {
-    const auto missing = [&](std::size_t total) {
-      if (!ended) return recv_verdict::need(total);
-      if (kind_ == kind::package && !buffered.empty()) return recv_verdict::fail(Errc::PkgTruncated);
-      return recv_verdict::fail(asio::error::eof);
-    };
+    if (kind_ != kind::package) return judge_bytes(buffered, ended, quiet);
+    const recv_verdict verdict = judge_package(format_, buffered);
+    if (!ended || verdict.what != recv_verdict::kind::need_more) return verdict;
+    return buffered.empty() ? recv_verdict::end() : recv_verdict::fail(Errc::PkgTruncated);
+  }
+
+ private:
+  enum class kind : unsigned char { package, handshake, exactly, some, all, until };
+
+  explicit recv_goal(kind what) : kind_(what) {}
+
+  recv_verdict judge_bytes(std::string_view buffered, bool ended, bool quiet) {
+    const auto missing = [ended](std::size_t total) { return ended ? recv_verdict::end() : recv_verdict::need(total); };
     switch (kind_) {
       case kind::handshake: return missing(1);
-      case kind::package: {
-        const recv_verdict verdict = judge_package(format_, buffered);
-        return verdict.what == recv_verdict::kind::need_more ? missing(verdict.size) : verdict;
-      }
       case kind::exactly: return buffered.size() < length_ ? missing(length_) : recv_verdict::take(0, length_);
       case kind::some: return buffered.empty() ? missing(1) : recv_verdict::take(0, buffered.size());
       case kind::all:
@@ -110,14 +115,10 @@ class recv_goal {
         searched_ = buffered.size() - std::min(buffered.size(), delimiter_.size() - 1);
         return missing(buffered.size() + 1);
       }
+      case kind::package: break;
     }
     return recv_verdict::fail(Errc::InvalidOption);
   }
-
- private:
-  enum class kind : unsigned char { handshake, package, exactly, some, all, until };
-
-  explicit recv_goal(kind what) : kind_(what) {}
 
   kind kind_;
   bool keep_delimiter_ = false;
