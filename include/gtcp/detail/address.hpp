@@ -79,17 +79,24 @@ inline std::string to_text(const asio::ip::tcp::endpoint& endpoint) {
   if (address.is_v6() && address.to_v6().is_v4_mapped()) {
     address = asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
   }
-  if (address.is_v6()) return "[" + address.to_string() + "]:" + std::to_string(endpoint.port());
-  // By hand, since it is done for every connection: Asio's way takes fifteen times as long.
-  std::array<char, sizeof("255.255.255.255:65535")> text;
-  char* end = text.data();
-  for (const unsigned char byte : address.to_v4().to_bytes()) {
-    end = std::to_chars(end, text.data() + text.size(), byte).ptr;
-    *end++ = '.';
+  if (address.is_v6()) {
+    const std::string host = address.to_string();
+    return "[" + host + "]:" + std::to_string(endpoint.port());
   }
-  end[-1] = ':';
-  end = std::to_chars(end, text.data() + text.size(), endpoint.port()).ptr;
-  return {text.data(), end};
+  // By hand, since it is done for every connection: Asio's way takes fifteen times as long.
+  std::string text;
+  const auto append = [&text](unsigned number) {
+    std::array<char, 10> digits;
+    char* const end = std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr;
+    text.append(digits.data(), end);
+  };
+  for (const unsigned char byte : address.to_v4().to_bytes()) {
+    if (!text.empty()) text += '.';
+    append(byte);
+  }
+  text += ':';
+  append(endpoint.port());
+  return text;
 }
 
 inline socket_address to_socket_address(const asio::ip::tcp::endpoint& endpoint) noexcept {
