@@ -221,6 +221,22 @@ TEST(ContextEnd, LeavesTheConnectionToWhoHasIt) {
   }
 }
 
+TEST(ContextEnd, LetsGoOfWhatWasHeldBackForItsTurn) {
+  auto own = std::make_unique<asio::io_context>();
+  auto [conn, peer] = make_conn_and_peer({.Executor = own->get_executor()});
+  peer.write(framed("one") + framed("two"));
+  const auto answer = [](Conn served, asio::io_context& io) -> asio::awaitable<void> {
+    const std::string pkg = co_await served.AsyncRecvPkg();
+    co_await served.AsyncSendPkg(pkg);  // there is more to take, so it is held back until the context has nothing to do
+    io.stop();
+  };
+  asio::co_spawn(*own, answer(conn, *own), asio::detached);
+  own->run();
+  own.reset();
+  EXPECT_EQ(peer.read_pkg(), "one");
+  EXPECT_EQ(conn.RecvPkgWithTimeout(ceiling), "two");
+}
+
 TEST(ContextEnd, DoesNotKeepALimitFromStriking) {
   gtcp::Conn client;
   std::weak_ptr<int> left;

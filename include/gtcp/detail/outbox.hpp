@@ -306,8 +306,7 @@ class outbox {
   /// Forgets a wait for room that will not come back, since its context ended.
   void forget_await_writable() {
     std::unique_lock lock(mutex_);
-    if (!std::exchange(awaiting_, false)) return;
-    if (drainer_ == drainer::io) drainer_ = drainer::none;
+    forget_wait();
     settle(lock);
   }
 
@@ -329,8 +328,9 @@ class outbox {
         waiter = write_error_ ? nullptr : next;
       }
     }
-    if (std::exchange(awaiting_, false) && drainer_ == drainer::io) drainer_ = drainer::none;
-    settle(lock);
+    forget_wait();
+    gathers_ = awaits_turn_ = in_burst_ = false;  // nor does the context's turn come
+    flush_and_settle(lock);
   }
 
   /// No further sends; they fail with `reason`. What was accepted, and with `waiting_too` what waits, still goes out,
@@ -511,6 +511,10 @@ class outbox {
     if (self == nullptr) waiter.deadline_changed();
     list.push_back(waiter);
     if (self != nullptr) add(*self);
+  }
+
+  void forget_wait() noexcept {
+    if (std::exchange(awaiting_, false) && drainer_ == drainer::io) drainer_ = drainer::none;
   }
 
   bool nothing_before() const noexcept { return drain_.empty() && fill_.empty() && queue_.empty() && !sink_holds_; }

@@ -29,17 +29,13 @@ inline server_session::~server_session() {
 inline void server_session::run() {
   const server_state*& current = server_of_this_thread();
   current = server_.get();
-  try {
+  reported([this] {
     if (layer_ != nullptr) {
       std::string nothing;
       end_handshake(state_->receive(recv_goal::handshake(), handshake_limit_, nothing));
     }
     handler_.run(conn_);
-  } catch (const std::system_error& failure) {
-    report(failure);
-  } catch (...) {
-    report(caught_exception());
-  }
+  });
 }
 
 inline asio::awaitable<void> server_session::serve(std::unique_ptr<server_session> self) {
@@ -91,15 +87,7 @@ class server_session::pkg_session final : public pkg_sink {
   bool call(const Call& what) noexcept {
     const server_state*& current = server_of_this_thread();
     const server_state* const outer = std::exchange(current, session_->server_.get());
-    bool done = false;
-    try {
-      what();
-      done = true;
-    } catch (const std::system_error& failure) {
-      session_->report(failure);
-    } catch (...) {
-      session_->report(caught_exception());
-    }
+    const bool done = session_->reported(what);
     if (!done) session_->conn_.Close();
     current = outer;
     return done;
@@ -130,14 +118,22 @@ inline void server_session::pump(std::unique_ptr<server_session> self) {
   }
   const time_limit limit = self->handshake_limit_;
   auto waiting = [begin, conn, self = std::move(self)](std::error_code error, const std::string&) mutable {
-    try {
-      self->end_handshake(error);
-    } catch (const std::system_error& failure) {
-      return self->report(failure);
-    }
-    begin(conn, std::move(self));
+    if (self->reported([&] { self->end_handshake(error); })) begin(conn, std::move(self));
   };
   async_receive(prepared{"handshake", conn}, recv_goal::handshake(), limit, std::move(waiting));
+}
+
+template <class Call>
+bool server_session::reported(const Call& call) const {
+  try {
+    call();
+    return true;
+  } catch (const std::system_error& failure) {
+    report(failure);
+  } catch (...) {
+    report(caught_exception());
+  }
+  return false;
 }
 
 /// Throws if the connection can't be served. What the layer says of the reason is still delivered, but not to a peer

@@ -76,6 +76,10 @@ class server_session {
   friend class server_state;
   class pkg_session;
 
+  /// Calls `call`, reports what it throws, and returns whether it threw nothing.
+  template <class Call>
+  bool reported(const Call& call) const;
+
   /// What the handler ended with, while that is caught.
   void report(const std::system_error& caught) const;
   void report(std::exception_ptr failure) const;
