@@ -17,6 +17,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -25,7 +26,7 @@
 #include <exception>
 #include <iostream>
 #include <string>
-#include <thread>
+#include <string_view>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -124,6 +125,12 @@ class line_between {
   CHILD_CHECK(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
   gtcp::ServerOption option;
   option.ErrorCallback = [](const gtcp::Conn&, const std::exception_ptr&) {};
+  std::atomic<unsigned> failed{0};
+  option.Log = [&failed](gtcp::LogLevel, std::string_view message, std::uint64_t) {
+    if (!message.starts_with("cannot accept")) return;
+    ++failed;
+    failed.notify_all();
+  };
   {
     const gtcp_test::echo_server server(which, option, {}, accepts);
     line.tell(server.port());
@@ -137,7 +144,8 @@ class line_between {
 
     const auto used = process_stats::processor_time();
     const clock::time_point begin = clock::now();
-    std::this_thread::sleep_for(gtcp_test::in_full() ? 5000ms : 50ms);  // while it is full
+    // While it is full, over some further tries; in full with a pause of a second before each.
+    for (int tries = gtcp_test::in_full() ? 5 : 1; tries != 0; --tries) failed.wait(failed);
     const double share = std::chrono::duration<double>(process_stats::processor_time() - used) /
                          std::chrono::duration<double>(clock::now() - begin);
     std::printf("full with %zu connections: %.2f %% of a processor, %llu failures to accept\n", active, share * 100,

@@ -11,10 +11,13 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <condition_variable>
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
+#include <stop_token>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -169,7 +172,8 @@ class timed_client {
             ++turns_;
             turns_.notify_all();
             if (!answered) return;
-            std::this_thread::sleep_for(pause);  // it asks now and then, that is all
+            std::unique_lock lock(pausing_);
+            pause_.wait_for(lock, stop, pause, [] { return false; });  // or until it is to end
           }
         }) {}
 
@@ -200,6 +204,8 @@ class timed_client {
     return std::chrono::duration_cast<std::chrono::microseconds>(times_[index]);
   }
 
+  std::mutex pausing_;
+  std::condition_variable_any pause_;
   std::vector<clock::duration> times_;
   std::atomic<std::size_t> count_{0};
   std::atomic<std::size_t> turns_{0};  ///< count_, and the failure

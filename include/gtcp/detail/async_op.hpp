@@ -128,6 +128,12 @@ struct op_memory {
     }
   }
 
+  /// Frees an operation with its handler, which is not called.
+  static void drop(Op* op, pending_handler<Handler>& own) noexcept {
+    const pending_handler<Handler> pending(std::move(own));
+    free(op, pending.handler());
+  }
+
   /// `handler` is the operation's own, or has been moved out of it.
   static void free(Op* op, const Handler& handler) noexcept {
     allocator memory(asio::get_associated_allocator(handler, fallback()));
@@ -172,10 +178,7 @@ class async_receive_op final : public async_receiver {
       std::move(pending).complete(may_dispatch, error);
   }
 
-  void destroy() noexcept override {
-    const pending_handler<Handler> pending(std::move(pending_));
-    op_memory<async_receive_op, Handler>::free(this, pending.handler());
-  }
+  void destroy() noexcept override { op_memory<async_receive_op, Handler>::drop(this, pending_); }
 
  private:
   pending_handler<Handler> pending_;
@@ -212,8 +215,7 @@ class async_send_op final : public Record {
 
   void destroy() noexcept override {
     const conn_ptr keep = conn_;
-    const pending_handler<Handler> pending(std::move(pending_));
-    op_memory<async_send_op, Handler>::free(this, pending.handler());
+    op_memory<async_send_op, Handler>::drop(this, pending_);
   }
 
   void complete() override {
@@ -337,8 +339,7 @@ class async_close_op final : public close_waiter {
 
   void destroy() noexcept override {
     const conn_ptr keep = conn_;
-    const pending_handler<Handler> pending(std::move(pending_));
-    op_memory<async_close_op, Handler>::free(this, pending.handler());
+    op_memory<async_close_op, Handler>::drop(this, pending_);
   }
 
   void complete() override {

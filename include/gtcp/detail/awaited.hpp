@@ -16,7 +16,6 @@
 #include <exception>
 #include <string>
 #include <system_error>
-#include <type_traits>
 #include <utility>
 
 namespace gtcp::detail {

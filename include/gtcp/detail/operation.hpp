@@ -252,16 +252,18 @@ inline asio::awaitable<std::string> await_buffered_pkg(const char* name, conn_pt
   co_return pkg;
 }
 
-inline asio::awaitable<void> await_receive_pkg_into(const char* name, const conn_ptr& conn, time_limit limit,
+inline asio::awaitable<void> await_receive_pkg_into(const char* name, conn_ptr conn, time_limit limit,
                                                     std::string& into, OnError on_error) {
-  if (conn->has_more_input()) return await_buffered_pkg_into(name, conn, limit, into, on_error);
-  return async_receive_pkg_into(*conn, limit, into, awaited(describer(name, conn), on_error));
+  conn_state& state = *conn;
+  if (state.has_more_input()) return await_buffered_pkg_into(name, std::move(conn), limit, into, on_error);
+  return async_receive_pkg_into(state, limit, into, awaited(describer(name, std::move(conn)), on_error));
 }
 
-inline asio::awaitable<std::string> await_receive_pkg(const char* name, const conn_ptr& conn, time_limit limit,
+inline asio::awaitable<std::string> await_receive_pkg(const char* name, conn_ptr conn, time_limit limit,
                                                       OnError on_error) {
-  if (conn->has_more_input()) return await_buffered_pkg(name, conn, limit, on_error);
-  return async_receive_pkg(*conn, limit, awaited(describer(name, conn), on_error));
+  conn_state& state = *conn;
+  if (state.has_more_input()) return await_buffered_pkg(name, std::move(conn), limit, on_error);
+  return async_receive_pkg(state, limit, awaited(describer(name, std::move(conn)), on_error));
 }
 
 inline asio::awaitable<std::string> await_send_receive(prepared op, pkg_header header, AsyncPayload data,
