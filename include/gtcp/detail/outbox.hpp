@@ -325,7 +325,7 @@ class outbox {
           else
             finish_from(*list, *waiter, reason);
         }
-        waiter = write_error_ ? nullptr : next;
+        waiter = list->empty() ? nullptr : next;  // with no memory for the rest of a package all lists are emptied
       }
     }
     forget_wait();
