@@ -104,17 +104,21 @@ class sender final : public send_record {
   }
 
   int results() const { return results_; }
+  int destroyed() const { return destroyed_; }
   int deadline_changes() const { return deadline_changes_; }
   std::string wire() const { return framed(bytes_, header.size); }
 
   bool finished() override { return true; }
   void complete() override { ++results_; }
+  bool is_asynchronous() const noexcept override { return true; }
+  void destroy() noexcept override { ++destroyed_; }
   void deadline_changed() override { ++deadline_changes_; }
 
  private:
   inline static std::atomic<std::uint64_t> next_id_{0};
   const std::string bytes_;
   std::atomic<int> results_{0};
+  int destroyed_ = 0;
   int deadline_changes_ = 0;
 };
 
@@ -1591,6 +1595,19 @@ TEST_F(Outbox, KeepsTheErrorOfAFailedWriteForTheNextSends) {
   EXPECT_EQ(sink.writes(), 1u);
   out.end(Errc::Closed, false);
   EXPECT_EQ(host.drained, 1) << "closing goes on";
+}
+
+TEST_F(Outbox, AbandonDestroysAllThatPauseAfterAFailedWrite) {
+  outbox& out = make();
+  sink.on_writes({write_step::fails(asio::error::broken_pipe)});
+  sender one("one");
+  sender two("two");
+  for (sender* const each : {&one, &two}) {
+    each->go(out);
+    ASSERT_TRUE(out.pause(*each));  // until there is a fresh connection, as a pool's are
+  }
+  out.abandon();
+  for (const sender* const each : {&one, &two}) EXPECT_EQ(each->destroyed(), 1);
 }
 
 TEST_F(Outbox, AFailureAfterClosingEndsClosing) {
