@@ -266,18 +266,23 @@ inline void conn_state::on_descriptor_left() {
   hold_.release();
 }
 
-inline void conn_state::tell_close_waiters(std::unique_lock<std::mutex>& lock) {
-  close_waiter* pending = nullptr;
+inline close_waiter* conn_state::take_asynchronous_close_waiters() noexcept {
+  close_waiter* taken = nullptr;
   for (close_waiter** link = &close_waiters_; *link != nullptr;) {
     close_waiter* const waiter = *link;
     if (waiter->is_thread()) {
       link = &waiter->next_;
-      continue;
+    } else {
+      *link = waiter->next_;
+      waiter->next_ = std::exchange(taken, waiter);
     }
-    *link = waiter->next_;
-    waiter->finished(delivered_);
-    waiter->next_ = std::exchange(pending, waiter);
   }
+  return taken;
+}
+
+inline void conn_state::tell_close_waiters(std::unique_lock<std::mutex>& lock) {
+  close_waiter* pending = take_asynchronous_close_waiters();
+  for (close_waiter* waiter = pending; waiter != nullptr; waiter = waiter->next_) waiter->finished(delivered_);
   if (pending != nullptr) {
     lock.unlock();
     while (pending != nullptr) {

@@ -667,6 +667,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   inline void on_descriptor_left() override;
 
+  /// Under the mutex: takes those out that wait in an execution context.
+  close_waiter* take_asynchronous_close_waiters() noexcept;
+
   /// Under the mutex; releases it for completions and takes it again.
   void tell_close_waiters(std::unique_lock<std::mutex>& lock);
 

@@ -81,15 +81,7 @@ inline void conn_state::on_context_end() noexcept {
       unlist(*op);
       op->next_ = std::exchange(queued, op);
     }
-    for (close_waiter** link = &close_waiters_; *link != nullptr;) {
-      close_waiter* const waiter = *link;
-      if (waiter->is_thread()) {
-        link = &waiter->next_;
-      } else {
-        *link = waiter->next_;
-        waiter->next_ = std::exchange(unheard, waiter);
-      }
-    }
+    unheard = take_asynchronous_close_waiters();
   }
   while (queued != nullptr) {
     async_receiver* const op = queued;
