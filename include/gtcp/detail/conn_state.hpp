@@ -121,6 +121,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     ledger_ = std::move(ledger);
     ledger_->add(*this);
     limits_ = std::move(limits);
+    drained_ = false;  // who connects usually has something to say at once
   }
 
   /// Has a user's execution context tell when it ends. Before the connection is shared.

@@ -34,9 +34,12 @@ class pkg_pump final : public async_receiver {
  public:
   /// Reads packages of the standard format until the connection ends. Returns at once.
   static void start(const conn_ptr& conn, std::unique_ptr<pkg_sink> sink) {
-    auto* const pump = new pkg_pump(conn, std::move(sink));
-    pump->id = conn->next_operation_id();
-    lane::run(pump->resume());
+    lane::run(make(conn, std::move(sink))->resume());
+  }
+
+  /// The same for who is called on the connection's executor: hands on in this call what is there already.
+  static void start_here(const conn_ptr& conn, std::unique_ptr<pkg_sink> sink) {
+    conn->start(*make(conn, std::move(sink)));
   }
 
   void deliver(std::string_view pkg) override { sink_->on_pkg(pkg); }
@@ -75,6 +78,12 @@ class pkg_pump final : public async_receiver {
     is_pump_ = true;
   }
   ~pkg_pump() = default;
+
+  static pkg_pump* make(const conn_ptr& conn, std::unique_ptr<pkg_sink> sink) {
+    auto* const pump = new pkg_pump(conn, std::move(sink));
+    pump->id = conn->next_operation_id();
+    return pump;
+  }
 
   asio::any_io_executor executor_;
   std::unique_ptr<pkg_sink> sink_;

@@ -105,7 +105,7 @@ inline void server_session::pump(std::unique_ptr<server_session> self) {
     try {
       auto sink = std::make_unique<pkg_session>(std::move(session));
       if (sink->open())
-        pkg_pump::start(state, std::move(sink));
+        pkg_pump::start_here(state, std::move(sink));
       else
         sink->on_end(Errc::Closed);
     } catch (const std::bad_alloc&) {

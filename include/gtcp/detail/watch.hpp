@@ -23,7 +23,8 @@ class watch {
     if (!socket_) {
       socket_.emplace(executor());
       try {
-        socket_->assign(asio::generic::stream_protocol(socket_address::of(descriptor).family(), 0), descriptor);
+        constexpr int any_family = 0;  // nobody asks for it
+        socket_->assign(asio::generic::stream_protocol(any_family, 0), descriptor);
       } catch (...) {
         socket_.reset();  // nothing could be waited for through it
         throw;
