@@ -16,7 +16,6 @@
 #include <asio/awaitable.hpp>
 
 #include <chrono>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -385,43 +384,25 @@ class ByteOperations {
   static detail::time_limit within(Timeout timeout) { return detail::time_limit::within(timeout); }
 
   static std::string receive(const detail::prepared& op, detail::recv_goal goal, const detail::time_limit& limit,
-                             const OnError& on_error) {
-    std::string bytes;
-    detail::receive(op, std::move(goal), limit, bytes, on_error);
-    return bytes;
-  }
+                             const OnError& on_error);
 
   static std::string send_receive(const detail::prepared& op, const detail::pkg_header& header, Payload data,
-                                  detail::recv_goal goal, const detail::time_limit& limit, const OnError& on_error) {
-    std::error_code error;
-    std::string reply;
-    detail::send(op, header, data, limit, OnError(error));
-    if (!error) detail::receive(op, std::move(goal), limit, reply, OnError(error));
-    op.report(on_error, error);
-    return reply;
-  }
+                                  detail::recv_goal goal, const detail::time_limit& limit, const OnError& on_error);
 
   detail::conn_handle handle_;
 
  private:
-  detail::prepared prepare(const char* name, const gtcp::Retry& retry) const {
-    return detail::prepare(name, handle_, retry);
-  }
+  detail::prepared prepare(const char* name, const gtcp::Retry& retry) const;
 
-  detail::prepared prepare_till(const char* name, std::string_view til, const gtcp::Retry& retry) const {
-    detail::prepared op = prepare(name, retry);
-    if (!op.error && til.empty()) {
-      op.error = Errc::InvalidOption;
-      op.why = "`til` is empty, it needs at least 1 byte";
-    }
-    return op;
-  }
+  detail::prepared prepare_till(const char* name, std::string_view til, const gtcp::Retry& retry) const;
 
-  detail::recv_goal till(std::string_view til, bool keep) const {
-    return detail::recv_goal::until(til, keep, handle_ != nullptr ? handle_->max_line_size() : 1);
-  }
+  detail::recv_goal till(std::string_view til, bool keep) const;
 };
 
 }  // namespace gtcp
+
+#ifndef GTCP_SEPARATE_COMPILATION
+#include <gtcp/impl/byte_operations.hpp>
+#endif
 
 #endif

@@ -23,7 +23,6 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
-#include <limits>
 #include <memory>
 #include <new>
 #include <string>
@@ -89,7 +88,7 @@ class Conn : public PkgOperations {
   /// Errors: those of sends.
   /// Cancellation: only the waiting ends; sending goes on.
   [[nodiscard]] asio::awaitable<void> AsyncFlush(OnError on_error = {}) const {
-    return await_flush(detail::prepare("AsyncFlush", handle_, Retry{}), {}, on_error);
+    return detail::await_flush(detail::prepare("AsyncFlush", handle_, Retry{}), {}, on_error);
   }
   template <detail::completion_token Token>
   auto AsyncFlush(Token&& token) const {
@@ -99,7 +98,7 @@ class Conn : public PkgOperations {
   ///
   /// Errors: those of sends; Errc::Timeout: sending goes on.
   [[nodiscard]] asio::awaitable<void> AsyncFlushWithTimeout(Timeout timeout, OnError on_error = {}) const {
-    return await_flush(detail::prepare("AsyncFlushWithTimeout", handle_, Retry{}), within(timeout), on_error);
+    return detail::await_flush(detail::prepare("AsyncFlushWithTimeout", handle_, Retry{}), within(timeout), on_error);
   }
   template <detail::completion_token Token>
   auto AsyncFlushWithTimeout(Timeout timeout, Token&& token) const {
@@ -115,50 +114,30 @@ class Conn : public PkgOperations {
   /// Errors: asio::error::not_connected.
   /// Source: GoFrame: Conn.SetDeadline.
   /// Differs: there nothing is received or sent after it has passed.
-  void SetDeadline(std::chrono::steady_clock::time_point at, OnError on_error = {}) const {
-    if (connected("SetDeadline", on_error)) {
-      handle_->set_recv_deadline(at);
-      handle_->set_send_deadline(at);
-    }
-  }
+  void SetDeadline(std::chrono::steady_clock::time_point at, OnError on_error = {}) const;
   /// Does what SetDeadline does, for receives only.
   ///
   /// Errors: asio::error::not_connected.
   /// Source: GoFrame: Conn.SetDeadlineRecv.
   /// Differs: RecvWithTimeout and its like do not change it.
-  void SetDeadlineRecv(std::chrono::steady_clock::time_point at, OnError on_error = {}) const {
-    if (connected("SetDeadlineRecv", on_error)) handle_->set_recv_deadline(at);
-  }
+  void SetDeadlineRecv(std::chrono::steady_clock::time_point at, OnError on_error = {}) const;
   /// Does what SetDeadline does, for sends only.
   ///
   /// Errors: asio::error::not_connected.
   /// Source: GoFrame: Conn.SetDeadlineSend.
   /// Differs: SendWithTimeout and its like do not change it.
-  void SetDeadlineSend(std::chrono::steady_clock::time_point at, OnError on_error = {}) const {
-    if (connected("SetDeadlineSend", on_error)) handle_->set_send_deadline(at);
-  }
+  void SetDeadlineSend(std::chrono::steady_clock::time_point at, OnError on_error = {}) const;
 
   /// Sets how long nothing must have come before Recv with a negative length returns; 1 ms by default.
   ///
   /// Errors: asio::error::not_connected; Errc::InvalidOption for a negative time.
   /// Source: GoFrame: Conn.SetBufferWaitRecv.
-  void SetBufferWaitRecv(std::chrono::nanoseconds wait, OnError on_error = {}) const {
-    if (!connected("SetBufferWaitRecv", on_error)) return;
-    if (wait.count() < 0) {
-      on_error.Report(Errc::InvalidOption, [&] {
-        return "SetBufferWaitRecv: the wait is " + std::to_string(wait.count()) + " ns, allowed are 0 and more";
-      });
-      return;
-    }
-    handle_->set_buffer_wait(wait);
-  }
+  void SetBufferWaitRecv(std::chrono::nanoseconds wait, OnError on_error = {}) const;
 
   /// Sets what it means that a send is done, for sends from now on.
   ///
   /// Errors: asio::error::not_connected.
-  void SetSendMode(SendMode mode, OnError on_error = {}) const {
-    if (connected("SetSendMode", on_error)) handle_->set_mode(mode);
-  }
+  void SetSendMode(SendMode mode, OnError on_error = {}) const;
 
   // ---- Closing
 
@@ -176,17 +155,7 @@ class Conn : public PkgOperations {
   ///
   /// Errors: Errc::Timeout when it is not done in time (it goes on in the background); Errc::WouldDeadlock on an io
   /// thread of gtcp; asio::error::not_connected.
-  bool CloseAndWait(Timeout timeout, OnError on_error = {}) const {
-    const detail::prepared op = detail::prepare("CloseAndWait", handle_, Retry{});
-    std::error_code error = op.error;
-    bool delivered = false;
-    if (!error) {
-      handle_->close(false);
-      delivered = handle_->wait_closed(detail::deadline_after(timeout), error);
-    }
-    op.report(on_error, error);
-    return delivered;
-  }
+  bool CloseAndWait(Timeout timeout, OnError on_error = {}) const;
 
   /// Closes, and completes when everything is delivered or the linger time is over. Completion: void(std::error_code,
   /// bool), the bool saying whether the peer's system has all of it. The handler is not called from within this
@@ -195,7 +164,7 @@ class Conn : public PkgOperations {
   /// Errors: asio::error::not_connected; std::errc::not_enough_memory: it closes, without anybody waiting for it.
   /// Cancellation: none; the linger time is its limit.
   [[nodiscard]] asio::awaitable<bool> AsyncClose(OnError on_error = {}) const {
-    return await_close(detail::prepare("AsyncClose", handle_, Retry{}), on_error);
+    return detail::await_close(detail::prepare("AsyncClose", handle_, Retry{}), on_error);
   }
   template <detail::completion_token Token>
   auto AsyncClose(Token&& token) const {
@@ -206,9 +175,7 @@ class Conn : public PkgOperations {
   /// Later sends fail with asio::error::shut_down. Returns at once.
   ///
   /// Errors: asio::error::not_connected.
-  void CloseWrite(OnError on_error = {}) const {
-    if (connected("CloseWrite", on_error)) handle_->close_write();
-  }
+  void CloseWrite(OnError on_error = {}) const;
 
   /// Closes at once and throws away what is not delivered: the peer sees a reset.
   void Abort() const noexcept {
@@ -297,30 +264,15 @@ class Conn : public PkgOperations {
   ///
   /// Errors: std::system_error with asio::error::not_connected.
   /// Thread safety: none; it is the user's.
-  std::any& UserData() const {
-    if (handle_ == nullptr) throw std::system_error(make_error_code(asio::error::not_connected), "UserData");
-    return handle_->user_data();
-  }
+  std::any& UserData() const;
 
   /// The executor on which asynchronous operations go on whose handlers have none of their own.
-  executor_type get_executor() const {
-    return handle_ != nullptr ? handle_->executor() : executor_type(asio::system_executor());
-  }
+  executor_type get_executor() const;
 
   /// The system's descriptor, which stays the Conn's; invalid after closing. Reading or writing through it would break
   /// the framing. A pooled connection does not go back to its pool after that. Another thread's Close may end the
   /// descriptor at any time.
-  NativeHandle GetNativeHandle() const {
-    NativeHandle handle = detail::invalid_native_socket;
-    if (handle_ != nullptr) {
-      handle_->keep_from_pool();
-      static_cast<void>(handle_->with_descriptor([&](NativeHandle descriptor) {
-        handle = descriptor;
-        return std::error_code();
-      }));
-    }
-    return handle;
-  }
+  NativeHandle GetNativeHandle() const;
 
   // ---- Options of the socket. Errors of all of them: the system's; asio::error::not_connected; Errc::Closed once the
   // descriptor is gone; Errc::InvalidOption for a value that is negative or too large.
@@ -345,19 +297,7 @@ class Conn : public PkgOperations {
   /// Sets when the first keep-alive probe is sent, the pause between probes, and how many unanswered ones end the
   /// connection; 0 leaves a value as it is.
   void SetKeepAliveTimes(std::chrono::seconds idle, std::chrono::seconds interval, int count,
-                         OnError on_error = {}) const {
-    if (!connected("SetKeepAliveTimes", on_error)) return;
-    std::string why;
-    std::error_code error =
-        detail::check(ConnOption{.KeepAliveIdle = idle, .KeepAliveInterval = interval, .KeepAliveCount = count}, why);
-    if (!error) {
-      handle_->keep_from_pool();
-      error = handle_->with_descriptor([&](NativeHandle descriptor) {
-        return detail::set(descriptor, detail::keep_alive_times(idle, interval, count));
-      });
-    }
-    on_error.Report(error, [&] { return detail::with_reason("SetKeepAliveTimes", why); });
-  }
+                         OnError on_error = {}) const;
   /// Sets the size of the system's receive buffer in bytes (SO_RCVBUF). Linux takes twice of it, for its own use.
   void SetRecvBufferSize(std::size_t bytes, OnError on_error = {}) const {
     set_option("SetRecvBufferSize", detail::socket_option::recv_buffer, bytes, on_error);
@@ -375,13 +315,7 @@ class Conn : public PkgOperations {
     return static_cast<std::size_t>(get_option("SendBufferSize", detail::socket_option::send_buffer, on_error));
   }
   /// Sets how long Close goes on delivering in the background; 0 is not at all, negative is Errc::InvalidOption.
-  void SetLinger(std::chrono::milliseconds linger, OnError on_error = {}) const {
-    if (!connected("SetLinger", on_error)) return;
-    std::string why;
-    const std::error_code error = detail::check(ConnOption{.Linger = linger}, why);
-    if (!error) handle_->set_linger(linger);
-    on_error.Report(error, [&] { return "SetLinger: " + why; });
-  }
+  void SetLinger(std::chrono::milliseconds linger, OnError on_error = {}) const;
 
  private:
   friend class Cork;
@@ -390,46 +324,13 @@ class Conn : public PkgOperations {
 
   explicit Conn(detail::conn_handle handle) : PkgOperations(std::move(handle)) {}
 
-  bool connected(const char* name, const OnError& on_error) const {
-    const std::error_code error = handle_ == nullptr ? make_error_code(asio::error::not_connected) : std::error_code();
-    on_error.Report(error, [&] { return std::string(name); });
-    return !error;
-  }
+  bool connected(const char* name, const OnError& on_error) const;
 
-  void flush(const char* name, const detail::time_limit& until, const OnError& on_error) const {
-    const detail::prepared op = detail::prepare(name, handle_, Retry{});
-    op.report(on_error, op.error ? op.error : handle_->flush(until));
-  }
+  void flush(const char* name, const detail::time_limit& until, const OnError& on_error) const;
 
-  static asio::awaitable<void> await_flush(detail::prepared op, detail::time_limit limit, OnError on_error) {
-    const detail::awaited ending(detail::describer(op), on_error);
-    return detail::async_flush(std::move(op), limit, ending);
-  }
+  void set_option(const char* name, detail::socket_option option, std::size_t value, const OnError& on_error) const;
 
-  static asio::awaitable<bool> await_close(detail::prepared op, OnError on_error) {
-    const detail::awaited ending(detail::describer(op), on_error);
-    return detail::async_close(std::move(op), ending);
-  }
-
-  void set_option(const char* name, detail::socket_option option, std::size_t value, const OnError& on_error) const {
-    if (!connected(name, on_error)) return;
-    handle_->keep_from_pool();
-    constexpr std::size_t max_int = std::numeric_limits<int>::max();
-    const std::error_code error =
-        value > max_int ? make_error_code(Errc::InvalidOption) : handle_->with_descriptor([&](NativeHandle descriptor) {
-          return detail::set_option(descriptor, option, static_cast<int>(value));
-        });
-    on_error.Report(error, [&] { return std::string(name) + "(" + std::to_string(value) + ")"; });
-  }
-
-  int get_option(const char* name, detail::socket_option option, const OnError& on_error) const {
-    int value = 0;
-    if (!connected(name, on_error)) return value;
-    const std::error_code error = handle_->with_descriptor(
-        [&](NativeHandle descriptor) { return detail::get_option(descriptor, option, value); });
-    on_error.Report(error, [&] { return std::string(name); });
-    return value;
-  }
+  int get_option(const char* name, detail::socket_option option, const OnError& on_error) const;
 
   template <class Job>
   TimerEntry bind_timer(const detail::timer_spec& spec, Job&& job) const {
@@ -474,11 +375,7 @@ namespace detail {
 /// How the rest of the library makes a Conn, and gets at what is behind it.
 struct conn_access {
   /// Makes the first handle: dropped with all its copies, the connection closes.
-  static Conn make(std::shared_ptr<conn_state> state) {
-    state->join_context();
-    conn_state* const raw = state.get();
-    return Conn(conn_handle(raw, [state = std::move(state)](conn_state*) noexcept { state->close_or_give_back(); }));
-  }
+  static Conn make(std::shared_ptr<conn_state> state);
 
   static const conn_handle& handle(const Conn& conn) noexcept { return conn.handle_; }
 
@@ -535,8 +432,8 @@ void Conn::SetPkgHandler(Handler&& handler, OnClose&& on_close) const {
   if (detail::is_empty_callable(handler))
     throw std::system_error(make_error_code(Errc::InvalidOption), "SetPkgHandler: the handler is empty");
   using sink = detail::callback_sink<std::decay_t<Handler>, std::decay_t<OnClose>>;
-  detail::pkg_pump::start(detail::state_of(handle_), std::make_unique<sink>(handle_, std::forward<Handler>(handler),
-                                                                            std::forward<OnClose>(on_close)));
+  detail::start_pump(detail::state_of(handle_),
+                     std::make_unique<sink>(handle_, std::forward<Handler>(handler), std::forward<OnClose>(on_close)));
 }
 
 }  // namespace gtcp
@@ -547,5 +444,9 @@ struct std::hash<gtcp::Conn> {
     return std::hash<gtcp::detail::conn_handle>()(conn.handle_);
   }
 };
+
+#ifndef GTCP_SEPARATE_COMPILATION
+#include <gtcp/impl/conn.hpp>
+#endif
 
 #endif

@@ -5,6 +5,7 @@
 // How a Conn comes to be on the client's side: by connecting to an address, or from a socket that exists already.
 
 #include <gtcp/conn.hpp>
+#include <gtcp/detail/config.hpp>
 #include <gtcp/detail/connector.hpp>
 
 #include <asio/awaitable.hpp>
@@ -17,6 +18,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 namespace gtcp {
@@ -31,15 +33,8 @@ inline constexpr std::chrono::seconds DefaultConnTimeout{30};
 /// asio::error::operation_aborted when `stop` was requested; Errc::WouldDeadlock on an io thread; the last address's.
 /// Thread safety: may be called from any thread; `stop` ends it from another one.
 /// Source: GoFrame: gtcp.NewConn.
-inline Conn NewConn(std::string_view address, std::chrono::nanoseconds timeout = DefaultConnTimeout,
-                    const ConnOption& option = {}, OnError on_error = {}, std::stop_token stop = {}) {
-  detail::connector connecting(std::string(address), timeout, option);
-  Conn conn;
-  std::error_code error = connecting.begin();
-  if (!error) error = connecting.run(stop, conn);
-  on_error.Report(error, [&] { return connecting.describe("NewConn"); });
-  return conn;
-}
+GTCP_DECL Conn NewConn(std::string_view address, std::chrono::nanoseconds timeout = DefaultConnTimeout,
+                       const ConnOption& option = {}, OnError on_error = {}, std::stop_token stop = {});
 inline Conn NewConn(std::string_view address, const ConnOption& option, OnError on_error = {}) {
   return NewConn(address, DefaultConnTimeout, option, on_error);
 }
@@ -62,11 +57,8 @@ concept dial_token = completion_token<T> && !std::convertible_to<T, std::chrono:
 /// function. An awaited Conn goes on on the coroutine's executor unless the option names one.
 ///
 /// Cancellation: total; no connection is left behind.
-[[nodiscard]] inline asio::awaitable<Conn> AsyncNewConn(std::string address, std::chrono::nanoseconds timeout,
-                                                        const ConnOption& option, OnError on_error = {}) {
-  return detail::await_connect(std::make_shared<detail::connector>(std::move(address), timeout, option), "AsyncNewConn",
-                               on_error);
-}
+[[nodiscard]] GTCP_DECL asio::awaitable<Conn> AsyncNewConn(std::string address, std::chrono::nanoseconds timeout,
+                                                           const ConnOption& option, OnError on_error = {});
 // No default argument for the option: g++ before 13 destroys temporary aggregates inside of a co_await expression at
 // the wrong address. Where you give an option with such a compiler, give it a name first.
 [[nodiscard]] inline asio::awaitable<Conn> AsyncNewConn(std::string address,
@@ -104,20 +96,8 @@ auto AsyncNewConn(std::string address, std::chrono::nanoseconds timeout, Token&&
 /// Errors: std::system_error with Errc::InvalidOption, std::errc::wrong_protocol_type for a socket of another kind,
 /// asio::error::not_connected for a listener, or the system's. Whether the peer is still there shows at the first use.
 /// Source: GoFrame: gtcp.NewConnByNetConn.
-inline Conn NewConnByNetConn(Conn::NativeHandle descriptor, std::string_view received = {},
-                             const ConnOption& option = {}) {
-  detail::descriptor_guard guard(descriptor);
-  std::string why;
-  std::error_code error = detail::check(option, why);
-  if (!error) error = detail::check_stream_socket(descriptor);
-  if (!error) error = detail::prepare_socket(descriptor);
-  if (!error) error = detail::apply(option, descriptor, detail::socket_address::of(descriptor).is_unix());
-  if (error) throw std::system_error(error, detail::with_reason("NewConnByNetConn", why));
-  auto state = std::make_shared<detail::conn_state>(descriptor, option);
-  guard.release();
-  state->prime(received);
-  return detail::conn_access::make(std::move(state));
-}
+GTCP_DECL Conn NewConnByNetConn(Conn::NativeHandle descriptor, std::string_view received = {},
+                                const ConnOption& option = {});
 
 /// Makes a Conn of a connected Asio socket, TCP or unix, on which nothing is under way.
 template <class Protocol, class Executor>
@@ -128,5 +108,9 @@ Conn NewConnByNetConn(asio::basic_stream_socket<Protocol, Executor>&& socket, st
 }
 
 }  // namespace gtcp
+
+#ifndef GTCP_SEPARATE_COMPILATION
+#include <gtcp/impl/dial.hpp>
+#endif
 
 #endif

@@ -10,9 +10,12 @@
 
 #include <asio/awaitable.hpp>
 
+#include <algorithm>
+#include <concepts>
 #include <ranges>
 #include <string>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 namespace gtcp {
@@ -54,11 +57,7 @@ class PkgOperations : public ByteOperations {
   ///
   /// Errors: those of SendPkg but Errc::QueueFull and Errc::WouldDeadlock: without room it returns false and changes
   /// nothing, whatever ConnOption::WhenFull says.
-  bool TrySendPkg(Payload data, PkgOption option = {}, OnError on_error = {}) const {
-    detail::prepared op = prepare("TrySendPkg", option);
-    const detail::pkg_header header = detail::frame(op, data.Size());
-    return detail::try_send(op, header, data, on_error);
-  }
+  bool TrySendPkg(Payload data, PkgOption option = {}, OnError on_error = {}) const;
   bool TrySendPkg(Payload data, std::error_code& ec) const { return TrySendPkg(data, {}, ec); }
 
   /// Sends several packages together, so that small ones share a write. `payloads` is a range of what SendPkg takes.
@@ -168,10 +167,7 @@ class PkgOperations : public ByteOperations {
   /// package stays.
   ///
   /// Errors: those of RecvPkg; that nothing is there, or that another receive waits for it, is none.
-  bool TryRecvPkg(std::string& into, PkgOption option = {}, OnError on_error = {}) const {
-    const detail::prepared op = prepare("TryRecvPkg", option);
-    return detail::try_receive(op, detail::recv_goal::package(op.format), into, on_error);
-  }
+  bool TryRecvPkg(std::string& into, PkgOption option = {}, OnError on_error = {}) const;
   bool TryRecvPkg(std::string& into, std::error_code& ec) const { return TryRecvPkg(into, PkgOption{}, ec); }
 
   /// Receives one package asynchronously. Completion: void(std::error_code, std::string), or void(std::error_code) when
@@ -334,31 +330,15 @@ class PkgOperations : public ByteOperations {
   /// Whether there is a connection, and the package has its format.
   bool is_standard(const PkgOption& option) const noexcept { return handle_ != nullptr && option == PkgOption{}; }
 
-  detail::prepared prepare(const char* name, const PkgOption& option) const {
-    return detail::prepare(name, handle_, option);
-  }
+  detail::prepared prepare(const char* name, const PkgOption& option) const;
 
   void send_pkg(const char* name, Payload data, const PkgOption& option, const limit& until,
-                const OnError& on_error) const {
-    if (is_standard(option) && handle_->append({data.Data(), data.Size()})) return on_error.Clear();
-    detail::prepared op = prepare(name, option);
-    const detail::pkg_header header = detail::frame(op, data.Size());
-    detail::send(op, header, data, until, on_error);
-  }
+                const OnError& on_error) const;
 
   asio::awaitable<void> await_send_pkg(const char* name, AsyncPayload data, const PkgOption& option, limit until,
-                                       OnError on_error) const {
-    detail::prepared op = prepare(name, option);
-    const detail::pkg_header header = detail::frame(op, data.Size());
-    return detail::await_send(std::move(op), header, std::move(data), until, on_error);
-  }
+                                       OnError on_error) const;
 
-  asio::awaitable<void> await_send_pkg(const char* name, AsyncPayload data, limit until, OnError on_error) const {
-    if (handle_ == nullptr || data.Size() >= detail::outbox::borrow_from) {
-      return await_send_pkg(name, std::move(data), PkgOption{}, until, on_error);
-    }
-    return detail::await_send_pkg(name, detail::state_of(handle_), std::move(data), until, on_error);
-  }
+  asio::awaitable<void> await_send_pkg(const char* name, AsyncPayload data, limit until, OnError on_error) const;
 
   template <class Token>
   auto async_send_pkg(const char* name, AsyncPayload data, const PkgOption& option, limit until, Token&& token) const {
@@ -367,43 +347,20 @@ class PkgOperations : public ByteOperations {
     return detail::async_send(std::move(op), header, std::move(data), until, std::forward<Token>(token));
   }
 
-  std::string receive(const char* name, const PkgOption& option, const limit& until, const OnError& on_error) const {
-    std::string pkg;
-    receive_into(name, option, until, pkg, on_error);
-    return pkg;
-  }
+  std::string receive(const char* name, const PkgOption& option, const limit& until, const OnError& on_error) const;
 
   void receive_into(const char* name, const PkgOption& option, const limit& until, std::string& into,
-                    const OnError& on_error) const {
-    const bool may_take = is_standard(option) && !detail::on_runtime_thread();
-    if (may_take && handle_->take_buffered(into, detail::gathering::by_thread)) return on_error.Clear();
-    const detail::prepared op = prepare(name, option);
-    detail::receive(op, detail::recv_goal::package(op.format), until, into, on_error);
-  }
+                    const OnError& on_error) const;
 
   asio::awaitable<std::string> await_receive(const char* name, const PkgOption& option, limit until,
-                                             OnError on_error) const {
-    detail::prepared op = prepare(name, option);
-    const detail::recv_goal goal = detail::recv_goal::package(op.format);
-    return detail::await_receive(std::move(op), goal, until, on_error);
-  }
+                                             OnError on_error) const;
 
-  asio::awaitable<std::string> await_receive(const char* name, limit until, OnError on_error) const {
-    if (handle_ == nullptr) return await_receive(name, PkgOption{}, until, on_error);
-    return detail::await_receive_pkg(name, detail::state_of(handle_), until, on_error);
-  }
+  asio::awaitable<std::string> await_receive(const char* name, limit until, OnError on_error) const;
 
   asio::awaitable<void> await_receive_into(const char* name, const PkgOption& option, limit until, std::string& into,
-                                           OnError on_error) const {
-    detail::prepared op = prepare(name, option);
-    const detail::recv_goal goal = detail::recv_goal::package(op.format);
-    return detail::await_receive_into(std::move(op), goal, until, into, on_error);
-  }
+                                           OnError on_error) const;
 
-  asio::awaitable<void> await_receive_into(const char* name, limit until, std::string& into, OnError on_error) const {
-    if (handle_ == nullptr) return await_receive_into(name, PkgOption{}, until, into, on_error);
-    return detail::await_receive_pkg_into(name, detail::state_of(handle_), until, into, on_error);
-  }
+  asio::awaitable<void> await_receive_into(const char* name, limit until, std::string& into, OnError on_error) const;
 
   template <class Token>
   static auto async_receive(detail::prepared op, limit until, Token&& token) {
@@ -418,19 +375,10 @@ class PkgOperations : public ByteOperations {
   }
 
   std::string send_receive_pkg(const char* name, Payload data, const PkgOption& option, const limit& until,
-                               const OnError& on_error) const {
-    detail::prepared op = prepare(name, option);
-    const detail::pkg_header header = detail::frame(op, data.Size());
-    return send_receive(op, header, data, detail::recv_goal::package(op.format), until, on_error);
-  }
+                               const OnError& on_error) const;
 
   asio::awaitable<std::string> await_send_receive_pkg(const char* name, AsyncPayload data, const PkgOption& option,
-                                                      limit until, OnError on_error) const {
-    detail::prepared op = prepare(name, option);
-    const detail::pkg_header header = detail::frame(op, data.Size());
-    const detail::recv_goal goal = detail::recv_goal::package(op.format);
-    return detail::await_send_receive(std::move(op), header, std::move(data), goal, until, on_error);
-  }
+                                                      limit until, OnError on_error) const;
 
   template <class Token>
   auto async_send_receive_pkg(const char* name, AsyncPayload data, const PkgOption& option, limit until,
@@ -443,5 +391,9 @@ class PkgOperations : public ByteOperations {
 };
 
 }  // namespace gtcp
+
+#ifndef GTCP_SEPARATE_COMPILATION
+#include <gtcp/impl/pkg_operations.hpp>
+#endif
 
 #endif

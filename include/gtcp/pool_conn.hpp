@@ -5,7 +5,7 @@
 // Connections that are used again: NewPoolConn takes one that is idle or opens another one, Close gives it back.
 
 #include <gtcp/conn.hpp>
-#include <gtcp/detail/per_process.hpp>
+#include <gtcp/detail/config.hpp>
 #include <gtcp/detail/pool_dial.hpp>
 #include <gtcp/dial.hpp>
 #include <gtcp/pool_option.hpp>
@@ -68,11 +68,8 @@ class PoolConn : public Conn {
 /// was requested; Errc::WouldDeadlock on an io thread.
 /// Thread safety: may be called from any thread. Connections are not shared with a child process after fork.
 /// Source: GoFrame: gtcp.NewPoolConn.
-inline PoolConn NewPoolConn(std::string_view address, std::chrono::nanoseconds timeout = DefaultConnTimeout,
-                            const PoolOption& option = {}, OnError on_error = {}, std::stop_token stop = {}) {
-  return detail::pool_conn_access::make<PoolConn>(
-      detail::take_from_pool({std::string(address), timeout, option}, "NewPoolConn", on_error, stop));
-}
+GTCP_DECL PoolConn NewPoolConn(std::string_view address, std::chrono::nanoseconds timeout = DefaultConnTimeout,
+                               const PoolOption& option = {}, OnError on_error = {}, std::stop_token stop = {});
 inline PoolConn NewPoolConn(std::string_view address, const PoolOption& option, OnError on_error = {}) {
   return NewPoolConn(address, DefaultConnTimeout, option, on_error);
 }
@@ -95,11 +92,9 @@ concept pool_token = completion_token<T> && !std::convertible_to<T, std::chrono:
 /// from within this function. An awaited connection goes on on the coroutine's executor unless the option names one.
 ///
 /// Cancellation: total; no connection is left behind.
-[[nodiscard]] inline asio::awaitable<PoolConn> AsyncNewPoolConn(std::string address, std::chrono::nanoseconds timeout,
-                                                                const PoolOption& option, OnError on_error = {}) {
-  const detail::pool_request request{std::move(address), timeout, option};
-  return detail::await_from_pool<PoolConn>(std::make_shared<detail::pool_job>(request), "AsyncNewPoolConn", on_error);
-}
+[[nodiscard]] GTCP_DECL asio::awaitable<PoolConn> AsyncNewPoolConn(std::string address,
+                                                                   std::chrono::nanoseconds timeout,
+                                                                   const PoolOption& option, OnError on_error = {});
 [[nodiscard]] inline asio::awaitable<PoolConn> AsyncNewPoolConn(std::string address,
                                                                 std::chrono::nanoseconds timeout = DefaultConnTimeout) {
   // No default argument for the option above, see AsyncNewConn.
@@ -131,11 +126,15 @@ auto AsyncNewPoolConn(std::string address, Token&& token) {
 }
 
 /// Closes all connections that are idle in the pool. Those that are lent go back there as before.
-inline void CloseIdlePoolConns() noexcept { detail::per_process<detail::conn_pool>::instance().close_idle(true); }
+GTCP_DECL void CloseIdlePoolConns() noexcept;
 
 }  // namespace gtcp
 
 template <>
 struct std::hash<gtcp::PoolConn> : std::hash<gtcp::Conn> {};
+
+#ifndef GTCP_SEPARATE_COMPILATION
+#include <gtcp/impl/pool_conn.hpp>
+#endif
 
 #endif

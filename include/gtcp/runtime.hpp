@@ -7,27 +7,20 @@
 
 #include <gtcp/detail/asio_compat.hpp>
 #include <gtcp/detail/block_pool.hpp>
+#include <gtcp/detail/config.hpp>
 #include <gtcp/detail/per_process.hpp>
 #include <gtcp/detail/platform.hpp>
 #include <gtcp/error.hpp>
 
 #include <asio/any_io_executor.hpp>
-#include <asio/execution/context.hpp>
 #include <asio/execution_context.hpp>
 #include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
-#include <asio/query.hpp>
 #include <asio/steady_timer.hpp>
-#include <asio/strand.hpp>
 
-#include <algorithm>
 #include <atomic>
 #include <cstddef>
-#include <cstdio>
-#include <exception>
 #include <mutex>
-#include <string>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -56,46 +49,14 @@ class io_thread : public asio::io_context {
   }
 
   /// Whether the context is that of an io thread.
-  static bool is_one(const asio::execution_context& context) noexcept {
-    for (const io_thread* lane = all().load(); lane != nullptr; lane = lane->next_) {
-      if (static_cast<const asio::execution_context*>(lane) == &context) return true;
-    }
-    return false;
-  }
+  static bool is_one(const asio::execution_context& context) noexcept;
 
-  void start() {
-    thread_ = std::thread([this] {
-      block_signals();
-      runtime_thread_flag() = true;
-      const block_shelf blocks;
-      for (;;) {
-        try {
-          run();
-          break;
-        } catch (const std::exception& error) {
-          report(error.what());
-        } catch (...) {
-          report("unknown exception");
-        }
-      }
-      if (abandoned_) shutdown();
-    });
-  }
+  void start();
 
   bool started() const noexcept { return thread_.joinable(); }
 
   /// Ends the thread and destroys every handler that still waits.
-  void end() {
-    abandoned_ = thread_.get_id() == std::this_thread::get_id();
-    stop();
-    if (!thread_.joinable()) return;
-    if (abandoned_) {
-      thread_.detach();  // it destroys its handlers itself, once the one that runs has returned
-    } else {
-      thread_.join();
-      shutdown();
-    }
-  }
+  void end();
 
  private:
   /// The last one that was made. Through it, no leak checker takes those that ended for lost.
@@ -105,9 +66,7 @@ class io_thread : public asio::io_context {
   }
 
   /// A completion handler threw: other connections depend on this thread, so it goes on.
-  static void report(const char* what) noexcept {
-    std::fprintf(stderr, "gtcp: exception left a completion handler: %s\n", what);
-  }
+  static void report(const char* what) noexcept;
 
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   std::thread thread_;
@@ -117,11 +76,7 @@ class io_thread : public asio::io_context {
 
 /// Returns an executor on which things go on one after the other: `io` itself where it is that of an io thread, else a
 /// strand. (That also is Asio's only way to make one that can't crash for want of memory.)
-inline asio::any_io_executor serial_executor(const asio::any_io_executor& io) {
-  const auto* const plain = target_of<asio::io_context::executor_type>(io);
-  if (plain != nullptr && io_thread::is_one(asio::query(*plain, asio::execution::context))) return io;
-  return asio::make_strand(io);
-}
+GTCP_DECL asio::any_io_executor serial_executor(const asio::any_io_executor& io);
 
 }  // namespace detail
 
@@ -138,9 +93,7 @@ class Runtime {
   /// Errors: std::system_error with Errc::InvalidOption for a negative number.
   explicit Runtime(int threads = 0) { SetThreads(threads); }
 
-  ~Runtime() {
-    for (detail::io_thread* lane : lanes_) lane->end();
-  }
+  ~Runtime();
 
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
@@ -152,39 +105,17 @@ class Runtime {
   /// number only limits which of them get further connections.
   ///
   /// Errors: std::system_error with Errc::InvalidOption for a negative number.
-  void SetThreads(int threads) {
-    if (threads < 0) {
-      throw std::system_error(make_error_code(Errc::InvalidOption),
-                              "number of io threads is " + std::to_string(threads) + ", allowed are 0 and more");
-    }
-    const std::lock_guard lock(mutex_);
-    threads_ = threads != 0 ? static_cast<std::size_t>(threads) : std::max(1u, std::thread::hardware_concurrency());
-  }
+  void SetThreads(int threads);
 
   /// Returns the executor of one of the io threads, each in turn, and starts the thread if need be; if the system has
   /// nothing left for another one, it is one that runs already.
   ///
   /// Errors: the system's, when there is no thread at all.
-  asio::any_io_executor get_executor() {
-    const std::lock_guard lock(mutex_);
-    try {
-      return lane(next_++ % threads_).get_executor();
-    } catch (const std::exception&) {
-      for (detail::io_thread* other : lanes_) {
-        if (other->started()) return other->get_executor();
-      }
-      throw;
-    }
-  }
+  asio::any_io_executor get_executor();
 
  private:
   /// Under the mutex.
-  detail::io_thread& lane(std::size_t index) {
-    lanes_.reserve(index + 1);
-    while (lanes_.size() <= index) lanes_.push_back(new detail::io_thread);
-    if (!lanes_[index]->started()) lanes_[index]->start();
-    return *lanes_[index];
-  }
+  detail::io_thread& lane(std::size_t index);
 
   std::mutex mutex_;
   std::size_t threads_ = 1;
@@ -193,5 +124,9 @@ class Runtime {
 };
 
 }  // namespace gtcp
+
+#ifndef GTCP_SEPARATE_COMPILATION
+#include <gtcp/impl/runtime.hpp>
+#endif
 
 #endif

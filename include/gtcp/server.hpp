@@ -5,27 +5,20 @@
 // The server: listens, accepts, and gives every connection to a handler.
 
 #include <gtcp/conn.hpp>
-#include <gtcp/detail/background_thread.hpp>
-#include <gtcp/detail/server_accept.hpp>
+#include <gtcp/detail/config.hpp>
+#include <gtcp/detail/server_async.hpp>
 #include <gtcp/detail/server_handler.hpp>
-#include <gtcp/detail/server_shutdown.hpp>
-#include <gtcp/detail/server_state.hpp>
 #include <gtcp/error.hpp>
 #include <gtcp/server_option.hpp>
 #include <gtcp/stats.hpp>
 #include <gtcp/tls_option.hpp>
 
-#include <asio/async_result.hpp>
+#include <asio/any_io_executor.hpp>
 #include <asio/awaitable.hpp>
-#include <asio/redirect_error.hpp>
-#include <asio/this_coro.hpp>
-#include <asio/use_awaitable.hpp>
 
 #include <chrono>
 #include <functional>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -76,8 +69,7 @@ class Server {
   Server() : Server(std::string_view(), nullptr) {}
 
   /// Nothing happens before Listen, Start or Run; those report what is wrong with the arguments.
-  explicit Server(std::string_view address, Handler handler = nullptr, const ServerOption& option = {})
-      : state_(make(std::make_shared<detail::server_state>(address, std::move(handler), option))) {}
+  explicit Server(std::string_view address, Handler handler = nullptr, const ServerOption& option = {});
 
   // No moves: a Server is never empty.
   Server(const Server&) = default;
@@ -94,10 +86,7 @@ class Server {
   ///
   /// Errors: Errc::InvalidAddress, Errc::InvalidOption and Errc::NoHandler, whose texts say what is wrong;
   /// Errc::Closed when closed meanwhile; the system's (a port in use), whose text names the address.
-  void Listen(OnError on_error = {}) const {
-    std::string why;
-    report("Listen", state()->listen(true, why), why, on_error);
-  }
+  void Listen(OnError on_error = {}) const;
 
   /// Listens and serves until Close; returns when every handler has ended. Returns at once if the server was closed
   /// before; only Listen opens it again. The calling thread accepts connections, unless the handlers run on the io
@@ -107,38 +96,13 @@ class Server {
   /// own handlers.
   /// Source: GoFrame: Server.Run.
   /// Differs: Close ends it without an error, and it waits for the handlers.
-  void Run(OnError on_error = {}) const {
-    const std::shared_ptr<detail::server_state> server = state();
-    std::string why;
-    std::error_code error;
-    std::shared_ptr<detail::server_listener> listener;
-    if (server->would_deadlock())
-      error = Errc::WouldDeadlock;
-    else
-      error = server->begin_run(listener, true, why);
-    if (listener != nullptr) detail::serve_until_closed(server, listener);
-    report("Run", error, why, on_error);
-  }
+  void Run(OnError on_error = {}) const;
 
   /// Listens, serves in the background until Close, and returns at once.
   ///
   /// Errors: those of Run; Errc::Closed if the server was closed before and not opened by Listen; the system's when
   /// there is no thread to be had.
-  void Start(OnError on_error = {}) const {
-    const std::shared_ptr<detail::server_state> server = state();
-    std::string why;
-    std::shared_ptr<detail::server_listener> listener;
-    std::error_code error = server->begin_run(listener, true, why);
-    if (!error && listener == nullptr) error = Errc::Closed;
-    if (!error) {
-      error = detail::start_background_thread([server, listener] { detail::serve_until_closed(server, listener); });
-      if (error) {
-        server->end_accepting();
-        server->end_run();
-      }
-    }
-    report("Start", error, why, on_error);
-  }
+  void Start(OnError on_error = {}) const;
 
   /// Listens and serves without a thread of its own, on the executor of ServerOption::Conn, or on the io threads of
   /// Runtime::Default(); awaited, on the coroutine's executor. Coroutine handlers run there too. Completes as Run
@@ -149,7 +113,7 @@ class Server {
   [[nodiscard]] asio::awaitable<void> AsyncRun(OnError on_error = {}) const { return await_run(state(), on_error); }
   template <detail::completion_token Token>
   auto AsyncRun(Token&& token) const {
-    asio::any_io_executor handlers_on = state()->option()->Conn.Executor;
+    asio::any_io_executor handlers_on = handlers_executor();
     asio::any_io_executor executor = handlers_on ? handlers_on : Runtime::Default().get_executor();
     return detail::async_run(state(), std::move(executor), std::move(handlers_on), nullptr, std::forward<Token>(token));
   }
@@ -160,7 +124,7 @@ class Server {
   ///
   /// Source: GoFrame: Server.Close.
   /// Differs: in Go connections stay open.
-  void Close() const noexcept { state_->close(); }
+  void Close() const noexcept;
 
   /// Closes, and waits until every handler, and the thread that served, has ended and everything is delivered, at most
   /// `timeout`. Returns whether the peers' systems have all of it. Then Listen and Start open the server anew.
@@ -168,12 +132,7 @@ class Server {
   /// Errors: Errc::Timeout when it is not done in time (it goes on in the background); Errc::WouldDeadlock on an io
   /// thread and in its own handlers, after closing. Coroutines on an executor of the user's are not known as handlers
   /// here, and wait for themselves.
-  bool CloseAndWait(Timeout timeout, OnError on_error = {}) const {
-    bool delivered = false;
-    const std::error_code error = state()->close_and_wait(detail::deadline_after(timeout), delivered);
-    report("CloseAndWait", error, {}, on_error);
-    return delivered && !error;
-  }
+  bool CloseAndWait(Timeout timeout, OnError on_error = {}) const;
 
   /// Ends serving without losing what is under way: stops listening, and wakes receives that wait between packages with
   /// Errc::Draining, at once; what has come by then is still received, and the rest of a package that has begun. Sends
@@ -186,7 +145,7 @@ class Server {
   ///
   /// Errors: the system's when there is no thread to go on in the background.
   /// Source: ours.
-  ShutdownResult Shutdown(Timeout grace) const { return state()->shutdown(detail::deadline_after(grace)); }
+  ShutdownResult Shutdown(Timeout grace) const;
 
   /// Does what Shutdown does, without blocking. Completion: void(std::error_code, ShutdownResult).
   ///
@@ -203,18 +162,18 @@ class Server {
   // ---- Observing
 
   /// Returns what the server and its connections have done so far. FormatPrometheus writes it as text.
-  ServerStats Stats() const { return state_->stats(); }
+  ServerStats Stats() const;
 
   // ---- Settings
 
   /// Sets the address for the next Listen: "host:port", ":port" for all interfaces (IPv6 and IPv4), "[::1]:port",
   /// "unix:/path". Port 0 is a free one. A unix socket's file that nobody listens on any more is replaced.
-  void SetAddress(std::string_view address) const { state_->set_address(address); }
+  void SetAddress(std::string_view address) const;
   /// Returns the address as it was set.
-  std::string GetAddress() const { return state_->address(); }
+  std::string GetAddress() const;
 
   /// Sets the handler of connections that come from now on; nullptr is none.
-  void SetHandler(Handler handler) const { state_->set_handler(std::move(handler)); }
+  void SetHandler(Handler handler) const;
 
   /// Serves connections that come from now on by calling `handler` for each package, in the place of a handler that
   /// reads: the reader loop is inside. It is called on the connection's executor, one call at a time for a connection,
@@ -228,35 +187,24 @@ class Server {
   /// error callback, and closes the connection.
   ///
   /// Lifetimes: `pkg` is valid during the call; a copy of `conn` may be kept.
-  void SetPkgHandler(std::function<void(Conn& conn, std::string_view pkg)> handler) const {
-    state_->set_pkg_handlers([&](detail::pkg_handlers& all) { all.on_pkg = std::move(handler); });
-  }
+  void SetPkgHandler(std::function<void(Conn& conn, std::string_view pkg)> handler) const;
 
   /// Sets what is called before the first package of a connection, after a TLS handshake; empty is nothing. Only where
   /// there is a package handler.
-  void SetOnOpen(std::function<void(Conn& conn)> handler) const {
-    state_->set_pkg_handlers([&](detail::pkg_handlers& all) { all.on_open = std::move(handler); });
-  }
+  void SetOnOpen(std::function<void(Conn& conn)> handler) const;
 
   /// Sets what is called after the last package of a connection, which then is closed, also where OnOpen has thrown;
   /// empty is nothing. Only where there is a package handler.
   ///
   /// `reason` is Conn::CloseReason: asio::error::eof when the peer has ended, Errc::Closed after Close. What the
   /// handler sends is still delivered to a peer that only ended its own sending.
-  void SetOnClose(std::function<void(Conn& conn, std::error_code reason)> handler) const {
-    state_->set_pkg_handlers([&](detail::pkg_handlers& all) { all.on_close = std::move(handler); });
-  }
+  void SetOnClose(std::function<void(Conn& conn, std::error_code reason)> handler) const;
 
   /// Sets the options for the next Listen and for connections that come from now on, all of them: also ErrorCallback,
   /// which SetErrorCallback may have set.
   ///
   /// Errors: Errc::InvalidOption, whose text says what is wrong; the old options stay then.
-  void SetOption(const ServerOption& option, OnError on_error = {}) const {
-    std::string why;
-    const std::error_code error = detail::check(option, why);
-    if (!error) state_->set_option(option);
-    report("SetOption", error, why, on_error);
-  }
+  void SetOption(const ServerOption& option, OnError on_error = {}) const;
 
   /// Speaks TLS on connections that come from now on, as `config` says, a std::shared_ptr<asio::ssl::context>; nullptr
   /// is plain again. Needs <gtcp/tls.hpp>. The handshake runs in the connection's thread or coroutine, before the
@@ -282,93 +230,48 @@ class Server {
   }
 
   /// Sets who is told what left a handler; empty is one line on stderr.
-  void SetErrorCallback(ServerErrorCallback callback) const { state_->set_error_callback(std::move(callback)); }
+  void SetErrorCallback(ServerErrorCallback callback) const;
 
   /// Returns the address that the server listens on: as it was set, but with the real port in place of port 0.
-  std::string GetListenedAddress() const { return state_->listened_address(); }
+  std::string GetListenedAddress() const;
 
   /// Returns the port that the server listens on, or listened on last; -1 before Listen and for a unix socket.
-  int GetListenedPort() const { return state_->listened_port(); }
+  int GetListenedPort() const;
 
  private:
-  static std::shared_ptr<detail::server_state> make(std::shared_ptr<detail::server_state> state) {
-    detail::server_state* const raw = state.get();
-    return {raw, [state = std::move(state)](detail::server_state*) noexcept { state->abandon(); }};
-  }
+  static std::shared_ptr<detail::server_state> make(std::shared_ptr<detail::server_state> state);
 
   /// The state itself, not the handle: serving must not keep the server open.
-  std::shared_ptr<detail::server_state> state() const { return state_->shared_from_this(); }
+  std::shared_ptr<detail::server_state> state() const;
 
-  static void report(const char* name, const std::error_code& error, const std::string& why, const OnError& on_error) {
-    on_error.Report(error, [&] { return detail::with_reason(std::string("Server::") + name, why); });
-  }
+  /// That of ServerOption::Conn.
+  asio::any_io_executor handlers_executor() const;
+
+  static void report(const char* name, const std::error_code& error, const std::string& why, const OnError& on_error);
 
   static asio::awaitable<ShutdownResult> await_shutdown(std::shared_ptr<detail::server_state> server, Timeout grace,
-                                                        OnError on_error) {
-    const detail::awaited ending([](const std::error_code&) { return std::string("Server::AsyncShutdown"); }, on_error);
-    return detail::async_shutdown(std::move(server), detail::deadline_after(grace), ending);
-  }
+                                                        OnError on_error);
 
-  static asio::awaitable<void> await_run(std::shared_ptr<detail::server_state> server, OnError on_error) {
-    asio::any_io_executor executor = server->option()->Conn.Executor;
-    if (!executor) executor = co_await asio::this_coro::executor;
-    std::error_code error;
-    std::string why;
-    auto running =
-        detail::async_run(server, executor, executor, &why, asio::redirect_error(asio::use_awaitable, error));
-    co_await std::move(running);
-    report("AsyncRun", error, why, on_error);
-  }
+  static asio::awaitable<void> await_run(std::shared_ptr<detail::server_state> server, OnError on_error);
 
   std::shared_ptr<detail::server_state> state_;
 };
 
-namespace detail {
-
-/// The servers that have a name. They stay until the process ends.
-class server_registry {
- public:
-  static server_registry& instance() {
-    static server_registry& registry = *new server_registry;  // never destroyed: nothing must wait for it at exit
-    return registry;
-  }
-
-  Server get(std::string_view name) {
-    const std::lock_guard lock(mutex_);
-    return servers_[std::string(name)];
-  }
-
-  void set(std::string_view name, const Server& server) {
-    Server replaced = server;
-    const std::lock_guard lock(mutex_);
-    std::swap(servers_[std::string(name)], replaced);
-  }
-
- private:
-  std::mutex mutex_;
-  std::map<std::string, Server> servers_;
-};
-
-}  // namespace detail
-
 /// Makes a server; with a name GetServer returns it, and it lives until the process ends or the name goes to another.
 ///
 /// Source: GoFrame: gtcp.NewServer.
-inline Server NewServer(std::string_view address, Server::Handler handler, std::string_view name = {},
-                        const ServerOption& option = {}) {
-  const Server server(address, std::move(handler), option);
-  if (!name.empty()) detail::server_registry::instance().set(name, server);
-  return server;
-}
+GTCP_DECL Server NewServer(std::string_view address, Server::Handler handler, std::string_view name = {},
+                           const ServerOption& option = {});
 
 /// Returns the server of that name; makes one, without address and handler, if there is none.
 ///
 /// Source: GoFrame: gtcp.GetServer.
-inline Server GetServer(std::string_view name = {}) {
-  constexpr std::string_view default_name = "default";
-  return detail::server_registry::instance().get(name.empty() ? default_name : name);
-}
+GTCP_DECL Server GetServer(std::string_view name = {});
 
 }  // namespace gtcp
+
+#ifndef GTCP_SEPARATE_COMPILATION
+#include <gtcp/impl/server.hpp>
+#endif
 
 #endif

@@ -7,21 +7,25 @@
 // First: Asio must see the library's feature macros, and the same ones in every file.
 #include <cstddef>
 
+#include <gtcp/detail/config.hpp>
 #include <gtcp/detail/scarce_memory.hpp>
 
 #include <asio/any_io_executor.hpp>
+#include <asio/awaitable.hpp>
 #include <asio/cancellation_signal.hpp>
 #include <asio/cancellation_type.hpp>
 #include <asio/post.hpp>
 
+#include <exception>
+#include <functional>
 #include <memory>
 #include <utility>
 
 namespace gtcp::detail {
 
 /// Stands between the user's cancellation slot and that of a coroutine: what any thread says to the first reaches the
-/// second on the coroutine's strand. The completion handler of the coroutine keeps it.
-class cancel_relay {
+/// second on the coroutine's strand.
+class cancel_relay : public std::enable_shared_from_this<cancel_relay> {
  public:
   explicit cancel_relay(asio::any_io_executor strand) : strand_(std::move(strand)) {}
   cancel_relay(const cancel_relay&) = delete;
@@ -40,8 +44,8 @@ class cancel_relay {
     return relay;
   }
 
-  /// For the coroutine alone.
-  asio::cancellation_slot slot() noexcept { return signal_.slot(); }
+  /// Runs the one coroutine; `ended` is called on the strand, with what left it. If it throws, nothing has begun.
+  GTCP_DECL void spawn(asio::awaitable<void> coroutine, std::function<void(const std::exception_ptr&)> ended);
 
  private:
   const asio::any_io_executor strand_;
@@ -49,5 +53,9 @@ class cancel_relay {
 };
 
 }  // namespace gtcp::detail
+
+#ifndef GTCP_SEPARATE_COMPILATION
+#include <gtcp/impl/cancel_relay.hpp>
+#endif
 
 #endif

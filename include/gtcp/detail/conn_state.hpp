@@ -16,6 +16,7 @@
 #include <gtcp/detail/address.hpp>
 #include <gtcp/detail/asio_compat.hpp>
 #include <gtcp/detail/byte_buffer.hpp>
+#include <gtcp/detail/config.hpp>
 #include <gtcp/detail/conn_lease.hpp>
 #include <gtcp/detail/conn_ledger.hpp>
 #include <gtcp/detail/context_end.hpp>
@@ -37,21 +38,19 @@
 #include <gtcp/timer.hpp>
 
 #include <asio/any_io_executor.hpp>
-#include <asio/bind_cancellation_slot.hpp>
-#include <asio/cancellation_signal.hpp>
-#include <asio/dispatch.hpp>
+#include <asio/buffer.hpp>
 #include <asio/generic/stream_protocol.hpp>
 #include <asio/steady_timer.hpp>
 
 #include <any>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -84,28 +83,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// Takes the descriptor over, which is fit for a connection (prepare_socket). The option was checked. `peer`: where
   /// it comes from, if that is known.
   conn_state(native_socket descriptor, const ConnOption& option, std::unique_ptr<transport> layer = nullptr,
-             const socket_address& peer = {})
-      : descriptor_(descriptor),
-        transport_(layer != nullptr ? std::move(layer) : std::make_unique<plain_transport>(descriptor)),
-        outbox_(*transport_, descriptor, *this, option.OutboxLimit, option.WhenFull),
-        max_line_size_(option.MaxLineSize),
-        busy_wait_(option.BusyWait),
-        mode_(option.Mode),
-        executor_(option.Executor),
-        linger_(option.Linger) {
-    std::string ignored;
-    check(option.Pkg, format_, ignored);
-    max_short_ = std::min(format_.max_data_size, outbox::borrow_from - 1);
-    is_simple_ = format_.retry.Count == 0;
-    remote_address_ = to_text(peer.empty() ? socket_address::of_peer(descriptor) : peer);
-    if (remote_address_.empty()) remote_address_ = to_text(socket_address::of(descriptor));  // an unnamed unix peer
-  }
+             const socket_address& peer = {});
 
-  ~conn_state() {
-    if (ledger_ != nullptr) ledger_->remove(*this);
-    watch_.release();
-    if (descriptor_ != invalid_native_socket) close_socket(descriptor_, false);
-  }
+  ~conn_state();
 
   /// Puts bytes in front of what comes. Before the connection is shared.
   void prime(std::string_view received) { input_.append(received.data(), received.size()); }
@@ -117,17 +97,10 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   }
 
   /// Makes it a connection that a server serves. Before the connection is shared. `limits` may be nullptr.
-  void serve(std::shared_ptr<conn_ledger> ledger, std::unique_ptr<peer_limits> limits) {
-    ledger_ = std::move(ledger);
-    ledger_->add(*this);
-    limits_ = std::move(limits);
-    drained_ = false;  // who connects usually has something to say at once
-  }
+  void serve(std::shared_ptr<conn_ledger> ledger, std::unique_ptr<peer_limits> limits);
 
   /// Has a user's execution context tell when it ends. Before the connection is shared.
-  void join_context() {
-    if (executor_) membership_ = std::make_unique<context_membership>(executor_, shared_from_this());
-  }
+  void join_context();
 
   /// Its execution context is being destroyed: who waits in it is destroyed, and the connection goes on in the default
   /// Runtime.
@@ -139,28 +112,11 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// Receives nothing more than the package that has begun, or is there; then receives fail with Errc::Draining.
   void drain();
 
-  ConnStats counted() const override {
-    const outbox::counts out = outbox_.counted();
-    ConnStats stats;
-    stats.PkgsIn = pkgs_in_.load(std::memory_order_relaxed);
-    stats.PkgsOut = out.pkgs;
-    stats.PkgsDropped = out.dropped_pkgs;
-    stats.BytesIn = bytes_in_.load(std::memory_order_relaxed);
-    stats.BytesOut = out.bytes;
-    stats.OutboxBytes = out.pending;
-    return stats;
-  }
+  GTCP_DECL ConnStats counted() const override;
 
   std::uint64_t id() const noexcept { return id_; }
   /// What there is to say of an error of a receive beyond its own text.
-  std::string explain(const std::error_code& error, const pkg_format& format) const {
-    if (error == Errc::PkgTooLarge) {
-      return "the package has " + std::to_string(refused_size_.load(std::memory_order_relaxed)) +
-             " bytes, allowed are 0 to " + std::to_string(format.max_data_size);
-    }
-    if (error == Errc::LineTooLong) return "allowed are " + std::to_string(max_line_size_) + " bytes";
-    return {};
-  }
+  std::string explain(const std::error_code& error, const pkg_format& format) const;
 
   const std::string& remote_address() const noexcept { return remote_address_; }
   bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
@@ -182,36 +138,15 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   }
 
   /// Ends the timer's entry when the connection closes.
-  void bind(const TimerEntry& entry) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (!closed()) {
-        if (timers_.size() == timers_.capacity()) {
-          std::erase_if(timers_, [](const TimerEntry& bound) { return bound.Status() == StatusClosed; });
-        }
-        timers_.push_back(entry);
-        return;
-      }
-    }
-    timer_access::close_without_waiting(entry);
-  }
+  void bind(const TimerEntry& entry);
 
   bool detached() const noexcept { return detached_.load(std::memory_order_relaxed); }
   void detach() noexcept { detached_.store(true, std::memory_order_relaxed); }
 
-  std::string local_address() const {
-    const std::lock_guard lock(mutex_);
-    return descriptor_ == invalid_native_socket ? local_address_ : to_text(socket_address::of(descriptor_));
-  }
+  std::string local_address() const;
 
   /// Why the connection ended: the first fatal error of the stream, or Errc::Closed; no error while it is open.
-  std::error_code close_reason() const {
-    {
-      const std::lock_guard lock(mutex_);
-      if (close_reason_) return close_reason_;
-    }
-    return outbox_.failure();
-  }
+  std::error_code close_reason() const;
 
   /// Calls `use` with the descriptor, while nobody closes it; not_connected or Closed when there is none.
   template <class Use>
@@ -221,10 +156,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     return use(descriptor_);
   }
 
-  asio::any_io_executor executor() {
-    const std::lock_guard lock(mutex_);
-    return executor_locked();
-  }
+  asio::any_io_executor executor();
 
   // ---- Receiving
 
@@ -235,15 +167,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   bool receive_buffered(recv_goal& goal, std::string& into);
 
   /// Takes a package of the standard format that is buffered already. False: there is none, or another one receives.
-  bool take_buffered(std::string& into, gathering how) {
-    if (!is_simple_ || closed() || !lane_.try_lock()) return false;
-    unlock_at_exit guard{*this};
-    if (closed()) return false;
-    const recv_verdict verdict = judge_package(format_, input_.view());
-    if (verdict.what != recv_verdict::kind::take) return false;
-    take(verdict, how, into);
-    return true;
-  }
+  bool take_buffered(std::string& into, gathering how);
 
   /// Whether the last receive left something behind. Another one may take it meanwhile.
   bool has_more_input() const noexcept { return reader_.load(std::memory_order_relaxed) != nullptr; }
@@ -263,10 +187,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   void set_recv_deadline(clock::time_point at);
 
-  void set_send_deadline(clock::time_point at) {
-    send_deadline_.set(at);
-    outbox_.deadline_changed();
-  }
+  void set_send_deadline(clock::time_point at);
 
   const shared_deadline& recv_deadline() const noexcept { return recv_deadline_; }
   const shared_deadline& send_deadline() const noexcept { return send_deadline_; }
@@ -276,42 +197,15 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   /// Sends in the calling thread. With `may_wait` false it fails with would_block instead of waiting.
   std::error_code send(const pkg_header& header, asio::const_buffer payload, const time_limit& limit,
-                       bool may_wait = true) {
-    thread_record<send_record> record;
-    record.header = header;
-    record.payload = payload;
-    const gathering how = gathers();
-    record.direct = mode() == SendMode::Direct && how != gathering::by_dispatch;
-    const bool must_not_wait = how == gathering::by_dispatch || on_runtime_thread();
-    const bool can_wait = may_wait && (outbox_.never_waits() || !must_not_wait);
-    switch (outbox_.send(record, can_wait, &record.self, how)) {
-      case send_outcome::refused: return may_wait ? make_error_code(Errc::WouldDeadlock) : asio::error::would_block;
-      case send_outcome::waiting:
-        outbox_.wait(record, record.self, [&] { return limit.resolve(send_deadline_); });
-        break;
-      case send_outcome::done: break;
-    }
-    return record.error;
-  }
+                       bool may_wait = true);
 
   /// Sends a small package of the standard format if others are before it that somebody will write: what is left to do
   /// for most packages when there are many. False: nothing of it was taken.
-  bool append(asio::const_buffer payload) {
-    if (!is_short(payload)) return false;
-    return outbox_.append(make_pkg_header(format_, payload.size()), payload, gathers());
-  }
+  bool append(asio::const_buffer payload);
 
   /// Sends a small package of the standard format if it need not wait, from any thread; `error` says how. False:
   /// nothing of it was taken.
-  bool send_at_once(asio::const_buffer payload, std::error_code& error) {
-    if (!is_short(payload)) return false;
-    immediate_record record;
-    record.header = make_pkg_header(format_, payload.size());
-    record.payload = payload;
-    if (outbox_.send(record, false, nullptr, gathers()) == send_outcome::refused) return false;
-    error = record.error;
-    return true;
-  }
+  bool send_at_once(asio::const_buffer payload, std::error_code& error);
 
   /// Every send of a package, or of bytes, is noted once, however often it is tried.
   void note_send(const pkg_header& header) noexcept {
@@ -320,22 +214,13 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   /// Whether a send that failed with `error` is to be tried again on a fresh connection: its own was lent, had died
   /// while it was idle, and no byte has gone out. Says so once.
-  bool should_renew(const std::error_code& error) noexcept {
-    if (lease_ == nullptr || !IsFatal(error) || process_.is_inherited() || !outbox_.can_restart()) return false;
-    {
-      const std::lock_guard lock(mutex_);
-      if (!replaceable()) return false;
-    }
-    return lease_->should_renew();
-  }
+  bool should_renew(const std::error_code& error) noexcept;
 
   /// Connects anew, in the calling thread. Returns whether there is a fresh connection.
-  bool renew(const time_limit& limit) { return lease_->renew(*this, limit.resolve(send_deadline_)); }
+  bool renew(const time_limit& limit);
 
   /// The same, on the connection's executor; calls `done` when there is a fresh connection, or none to be had.
-  void start_renewal(const time_limit& limit, std::function<void()> done) {
-    lease_->start_renewal(shared_from_this(), limit.resolve(send_deadline_), std::move(done));
-  }
+  void start_renewal(const time_limit& limit, std::function<void()> done);
 
   /// Takes `fresh` in place of the socket, which failed before a byte had moved, and gives that for it. False: the
   /// connection is used meanwhile, or was closed, and all is as it was.
@@ -349,14 +234,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     return how < reader_marks ? static_cast<gathering>(how) : gathering::none;
   }
 
-  std::error_code flush(const time_limit& limit) {
-    if (on_runtime_thread()) return Errc::WouldDeadlock;
-    thread_record<flush_record> record;
-    if (outbox_.flush(record, &record.self) == send_outcome::waiting) {
-      outbox_.wait(record, record.self, [&] { return limit.resolve(send_deadline_); });
-    }
-    return record.error;
-  }
+  std::error_code flush(const time_limit& limit);
 
   /// Ends sending, behind everything that was accepted or waits.
   void close_write() { outbox_.end(asio::error::make_error_code(asio::error::shut_down), true); }
@@ -382,15 +260,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   bool wait_closed(clock::time_point until, std::error_code& error);
 
   /// Calls the waiter when closing has ended. False: it goes on; true: it has ended already.
-  bool start_wait_closed(close_waiter& waiter) {
-    bool is_over = false;
-    {
-      const std::lock_guard lock(mutex_);
-      if (await_closed(waiter, is_over)) return true;
-    }
-    if (is_over) close_if_possible();
-    return false;
-  }
+  bool start_wait_closed(close_waiter& waiter);
 
   bool delivered() const {
     const std::lock_guard lock(mutex_);
@@ -598,46 +468,28 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   // ---- Waiting
 
-  const asio::any_io_executor& executor_locked() {
-    if (!executor_) {
-      executor_ = Runtime::Default().get_executor();
-      on_default_runtime_ = true;
-    }
-    return executor_;
-  }
+  const asio::any_io_executor& executor_locked();
 
   /// Where the connection itself waits. Once it closes that must not depend on a user's context.
-  asio::any_io_executor waiting_executor() {
-    if (closed() && !on_default_runtime_) return Runtime::Default().get_executor();
-    return inner_executor(executor_locked());
-  }
+  asio::any_io_executor waiting_executor();
 
-  asio::generic::stream_protocol::socket& open_watch() {
-    return watch_.open([this] { return waiting_executor(); }, descriptor_);
-  }
+  asio::generic::stream_protocol::socket& open_watch();
 
-  // What overrides is inline here already, so that the class has no key function: else every file that includes this
-  // gets all of it.
-  inline void await_writable(wait_direction direction) override;
-  inline void await_turn(gathering how, bool again) override;
+  // What overrides is inline here already, if it is at all: with a key function every file that includes this would get
+  // all of it.
+  GTCP_DECL void await_writable(wait_direction direction) override;
+  GTCP_DECL void await_turn(gathering how, bool again) override;
   struct turn_handler;
 
   void on_overflow() noexcept override { close(true, Errc::QueueFull); }
 
   bool input_came() noexcept override { return input_came_.exchange(false, std::memory_order_relaxed); }
 
-  void release_hold_if_drained() {
-    if (outbox_.pending_bytes() != 0) return;
-    const std::lock_guard lock(mutex_);
-    if (!closed()) hold_.release();
-  }
+  void release_hold_if_drained();
 
   // ---- Closing
 
-  void note_end(std::error_code reason) {
-    const std::lock_guard lock(mutex_);
-    if (!close_reason_) close_reason_ = reason;
-  }
+  void note_end(std::error_code reason);
 
   /// The steps of close() that are taken under no lock.
   void go_on_closing(bool hard, bool has_lane) noexcept;
@@ -653,20 +505,17 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// Only for the holder of the lane. Whether there is nothing to be read, and the peer is there.
   bool input_as_new() noexcept;
 
-  inline void on_outbox_drained() override;
+  GTCP_DECL void on_outbox_drained() override;
 
   /// Reads what the peer still sends, so that the system need not answer it with a reset, until the peer's end.
   void discard_input();
 
-  bool all_acknowledged() const noexcept {
-    const std::optional<std::size_t> unacknowledged = unacknowledged_bytes(descriptor_);
-    return !unacknowledged || *unacknowledged == 0;
-  }
+  bool all_acknowledged() const noexcept;
 
   /// Looks whether closing has come to its end, or to the end of its time.
   void close_if_possible() noexcept;
 
-  inline void on_descriptor_left() override;
+  GTCP_DECL void on_descriptor_left() override;
 
   /// Under the mutex: takes those out that wait in an execution context.
   close_waiter* take_asynchronous_close_waiters() noexcept;
@@ -765,9 +614,13 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
 }  // namespace gtcp::detail
 
-#include <gtcp/detail/conn_close.hpp>
-#include <gtcp/detail/conn_give_back.hpp>
-#include <gtcp/detail/conn_receive.hpp>
-#include <gtcp/detail/conn_wait.hpp>
+#ifndef GTCP_SEPARATE_COMPILATION
+#include <gtcp/impl/conn_close.hpp>
+#include <gtcp/impl/conn_give_back.hpp>
+#include <gtcp/impl/conn_receive.hpp>
+#include <gtcp/impl/conn_send.hpp>
+#include <gtcp/impl/conn_state.hpp>
+#include <gtcp/impl/conn_wait.hpp>
+#endif
 
 #endif

@@ -26,6 +26,7 @@
 
 #include <gtcp/conn_option.hpp>
 #include <gtcp/detail/byte_buffer.hpp>
+#include <gtcp/detail/config.hpp>
 #include <gtcp/detail/copy_bytes.hpp>
 #include <gtcp/detail/outbox_host.hpp>
 #include <gtcp/detail/outbox_waiter.hpp>
@@ -38,17 +39,13 @@
 
 #include <asio/buffer.hpp>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <mutex>
-#include <new>
 #include <span>
 #include <system_error>
-#include <thread>
 #include <utility>
 
 namespace gtcp::detail {
@@ -67,183 +64,35 @@ class outbox {
          QueuePolicy when_full = QueuePolicy::Block)
       : sink_(&sink), descriptor_(descriptor), host_(host), limit_(limit), when_full_(when_full) {}
 
-  ~outbox() {
-    if (kept_total_ == unkept_total_) return;
-    drop_now(Errc::Closed);  // of a connection that nobody has closed; whoever waits keeps it, so nobody else is left
-    complete(completed_);
-  }
+  ~outbox();
   outbox(const outbox&) = delete;
   outbox& operator=(const outbox&) = delete;
 
   /// Accepts a small package, if that is all there is to do: others are before it, and somebody will write them, or it
   /// is held back with others. False: nothing of it was taken, and send() does what there is to do.
-  bool append(const pkg_header& header, asio::const_buffer payload, gathering how) {
-    const std::lock_guard lock(mutex_);
-    const std::size_t size = header.size + payload.size();
-    const bool by_dispatch = how == gathering::by_dispatch;
-    const bool is_let_go = how == gathering::none ? in_burst_ : gathers_ && (awaits_turn_ || by_dispatch);
-    const bool begins = by_dispatch && !gathers_ && may_hold();
-    const bool held = (is_let_go || begins) && fill_.size() + size < cork_limit;
-    const bool somebody_writes = held || writing_ || (io_thread_writes_soon() && !is_enough(size));
-    const bool fits = pending() < limit_ && size <= limit_ - pending();
-    if (!somebody_writes || !fits || stop_ || !queue_.empty() || claimed_ != nullptr) return false;
-    if (!make_room(fill_, std::max(size, header.bytes.size()))) return false;
-    char* const to = static_cast<char*>(fill_.prepare(0).data());
-    std::memcpy(to, header.bytes.data(), header.bytes.size());  // all of it; the payload goes over what is too much
-    if (payload.size() != 0) copy_bytes(to + header.size, static_cast<const char*>(payload.data()), payload.size());
-    fill_.commit(size);
-    accepted_total_ += size;
-    ++pkgs_;
-    if (begins) hold(how);
-    return true;
-  }
+  bool append(const pkg_header& header, asio::const_buffer payload, gathering how);
 
   /// Sends a record: done (its error says how), waiting (it is queued; finished() follows, and a thread, `self`, must
   /// call wait()), or refused: without `may_wait` when it would have to wait; nothing of it was taken then.
-  send_outcome send(send_record& record, bool may_wait, thread_wait* self = nullptr, gathering how = gathering::none) {
-    std::unique_lock lock(mutex_);
-    if (stop_) {
-      record.error = stop_;
-      record.done = true;
-      return send_outcome::done;
-    }
-    const bool queues = may_wait && !never_waits();
-    const bool large = record.payload.size() >= borrow_from;
-    const bool borrowed = queues && (record.direct || large);
-    if (borrowed && self != nullptr && nothing_before()) {
-      if (!writing_ && may_pass()) return send_straight(record, self, lock);
-      if (record.direct) {
-        record.claim_ = claim::asleep;
-        record.thread_ = self;
-        claims_.push_back(record);
-        add(*self);
-        return send_outcome::waiting;
-      }
-    }
-    if (!borrowed && queue_.empty() && claimed_ == nullptr) {
-      const bool first = !writing_ && nothing_before();
-      if (first && how == gathering::none && is_hot()) how = gathering::by_burst;
-      const bool together = (how != gathering::none || corks_ != 0) && record.size() < cork_limit;
-      if (first && (large || !together)) return send_straight(record, nullptr, lock);
-      if (fits(record) || (how == gathering::by_dispatch && !never_waits())) {
-        record.done = true;
-        if (accept(record, fill_)) {
-          note_pkg(record);
-          note_limit();
-          go_on(together, how, lock);
-        } else {
-          record.error = no_memory_error();
-        }
-        return send_outcome::done;
-      }
-    }
-    if (how == gathering::by_dispatch && !never_waits()) {
-      record.done = true;
-      if (!keep(record)) record.error = no_memory_error();
-      flush_and_settle(lock);
-      return send_outcome::done;
-    }
-    if (!queues) {
-      const bool overflows = may_wait && never_waits();
-      if (overflows) {
-        record.done = true;
-        if (when_full_ == QueuePolicy::Drop)
-          ++dropped_pkgs_;
-        else
-          record.error = Errc::QueueFull;
-      }
-      flush_and_settle(lock);  // what is held back must not keep the room
-      if (overflows && when_full_ == QueuePolicy::Close) host_.on_overflow();
-      return overflows ? send_outcome::done : send_outcome::refused;
-    }
-    enqueue(queue_, record, self);
-    flush_and_settle(lock);
-    return send_outcome::waiting;
-  }
+  send_outcome send(send_record& record, bool may_wait, thread_wait* self = nullptr, gathering how = gathering::none);
 
   /// Waits, in the calling thread, until what send() or flush() called waiting is done, or gives up at the deadline.
   /// `deadline` is asked again after every wake-up.
   template <class Deadline>
-  void wait(outbox_waiter& waiter, thread_wait& self, const Deadline& deadline) {
-    std::unique_lock lock(mutex_);
-    if (!waiter.is_flush_) wait_for_claim(static_cast<send_record&>(waiter), self, deadline, lock);
-    while (!waiter.done) {
-      const clock::time_point until = deadline();
-      if (until != no_deadline && clock::now() >= until) {
-        if (waiter.is_flush_)
-          finish_from(flushes_, waiter, Errc::Timeout);
-        else
-          give_up(static_cast<send_record&>(waiter), Errc::Timeout);
-        settle(lock);
-        lock.lock();
-        // A write of it may be under way; then its writer, who never waits, says how it ended.
-        while (!waiter.done) wait_until(self, lock, no_deadline);
-        break;
-      }
-      if (drainer_ == drainer::none && !writing_) take_over(self);
-      if (self.drains) {
-        self.waker = &waker::of_this_thread();
-        const wait_direction direction = blocked_for_;
-        lock.unlock();
-        wait_descriptor(descriptor_, direction, *self.waker, until);
-        lock.lock();
-        self.waker = nullptr;
-        if (!waiter.done) flush_and_settle(lock, /*relock=*/true);
-      } else if (drainer_ == drainer::thread) {
-        wait_until(self, lock, until);
-      } else {
-        // An io thread drains; unless it belongs to a context that nobody runs.
-        const std::uint64_t before = written_total_;
-        const clock::time_point slice = clock::now() + std::chrono::milliseconds(10);
-        wait_until(self, lock, std::min(until, slice));
-        if (!waiter.done && drainer_ == drainer::io && before == written_total_ && clock::now() >= slice)
-          take_over(self);
-      }
-    }
-    remove(self);
-    if (self.drains) drainer_ = drainer::none;
-    settle(lock);
-  }
+  void wait(outbox_waiter& waiter, thread_wait& self, const Deadline& deadline);
 
   /// Ends the wait of an asynchronous operation: it is withdrawn whole, or, with a byte out, it goes out whole.
-  void stop(std::uint64_t id, std::error_code reason) {
-    std::unique_lock lock(mutex_);
-    if (outbox_waiter* const pausing = find(pauses_, id)) {
-      finish_from(pauses_, *pausing, reason);
-    } else if (outbox_waiter* const flush = find(flushes_, id)) {
-      finish_from(flushes_, *flush, reason);
-    } else if (outbox_waiter* const record = find(queue_, id)) {
-      give_up(static_cast<send_record&>(*record), reason);
-    } else {
-      return;
-    }
-    flush_and_settle(lock);
-  }
+  void stop(std::uint64_t id, std::error_code reason);
 
   /// Lists an asynchronous send that failed and is tried again later, so that stop(), end() and drop() find it. False:
   /// there is no later. Throws what deadline_changed() does; the record is as it was then.
-  bool pause(send_record& record) {
-    const std::lock_guard lock(mutex_);
-    if (closed_) return false;
-    enqueue(pauses_, record, nullptr);
-    record.done = false;
-    record.error.clear();
-    return true;
-  }
+  bool pause(send_record& record);
 
   /// Gives back what pause() has listed; nullptr: it has ended meanwhile.
-  outbox_waiter* resume(std::uint64_t id) noexcept {
-    const std::lock_guard lock(mutex_);
-    outbox_waiter* const waiter = find(pauses_, id);
-    if (waiter != nullptr) pauses_.remove(*waiter);
-    return waiter;
-  }
+  outbox_waiter* resume(std::uint64_t id) noexcept;
 
   /// Waits for everything accepted so far to be with the system: done, or waiting (finished() follows).
-  send_outcome flush(flush_record& record, thread_wait* self = nullptr) {
-    std::unique_lock lock(mutex_);
-    return flush(record, self, 0, lock);
-  }
+  send_outcome flush(flush_record& record, thread_wait* self = nullptr);
 
   /// Whether no send ever waits for room.
   bool never_waits() const noexcept { return when_full_ != QueuePolicy::Block; }
@@ -252,11 +101,7 @@ class outbox {
   bool is_over_limit() const noexcept { return over_limit_.load(std::memory_order_relaxed); }
 
   /// After is_over_limit(): waits until half of the limit is free.
-  send_outcome await_room(flush_record& record) {
-    std::unique_lock lock(mutex_);
-    over_limit_.store(false, std::memory_order_relaxed);
-    return flush(record, nullptr, limit_ / 2, lock);
-  }
+  send_outcome await_room(flush_record& record);
 
   /// Holds small packages back until uncork(), a full outbox, or flush_held().
   void cork() {
@@ -264,10 +109,7 @@ class outbox {
     if (!stop_) ++corks_;
   }
 
-  void uncork() {
-    std::unique_lock lock(mutex_);
-    if (corks_ > 0 && --corks_ == 0) flush_and_settle(lock);
-  }
+  void uncork();
 
   /// Sends what is held back. Whoever is about to wait for input calls it; costs nothing when nothing is.
   void flush_held() {
@@ -284,147 +126,44 @@ class outbox {
   }
 
   /// The time of outbox_host::await_turn is over. Returns whether it is to be awaited once more.
-  bool on_turn(gathering how) {
-    std::unique_lock lock(mutex_);
-    const bool goes_on = std::exchange(turn_total_, accepted_total_) != accepted_total_;
-    // A context's turn is over when the reader did nothing in it. Threads are looked after as long as they are busy.
-    const bool is_task = how == gathering::by_task;
-    const bool again = goes_on && (gathers_ || !is_task);
-    if (!again) awaits_turn_ = false;
-    if (gathers_ && corks_ == 0 && !(is_task && goes_on)) flush_and_settle(lock);
-    return again;
-  }
+  bool on_turn(gathering how);
 
   /// The transport takes bytes again. Called for outbox_host::await_writable.
-  void on_writable() {
-    std::unique_lock lock(mutex_);
-    awaiting_ = false;
-    if (drainer_ == drainer::io) drainer_ = drainer::none;
-    flush_and_settle(lock);
-  }
+  void on_writable();
 
   /// Forgets a wait for room that will not come back, since its context ended.
-  void forget_await_writable() {
-    std::unique_lock lock(mutex_);
-    forget_wait();
-    settle(lock);
-  }
+  void forget_await_writable();
 
   /// The context ends in which asynchronous operations wait: they end without their handlers being called. What was
   /// accepted still goes out.
-  void abandon() {
-    std::unique_lock lock(mutex_);
-    const std::error_code reason = asio::error::operation_aborted;
-    for (outbox_list* const list : {&flushes_, &pauses_, &queue_}) {
-      for (outbox_waiter* waiter = list->first(); waiter != nullptr;) {
-        outbox_waiter* const next = outbox_list::next(*waiter);
-        if (waiter->is_asynchronous()) {
-          waiter->is_abandoned_ = true;
-          if (list == &queue_)
-            give_up(static_cast<send_record&>(*waiter), reason);
-          else
-            finish_from(*list, *waiter, reason);
-        }
-        waiter = list->empty() ? nullptr : next;  // with no memory for the rest of a package all lists are emptied
-      }
-    }
-    forget_wait();
-    gathers_ = awaits_turn_ = in_burst_ = false;  // nor does the context's turn come
-    flush_and_settle(lock);
-  }
+  void abandon();
 
   /// No further sends; they fail with `reason`. What was accepted, and with `waiting_too` what waits, still goes out,
   /// then outbox_host::on_outbox_drained follows. With `waiting_too` false the waiting ones fail with `reason`.
-  void end(std::error_code reason, bool waiting_too) {
-    std::unique_lock lock(mutex_);
-    if (!stop_ || !waiting_too) stop_ = reason;
-    corks_ = 0;
-    gathers_ = in_burst_ = false;
-    queue_claims();
-    if (!waiting_too) {
-      closed_ = true;
-      for (outbox_waiter* waiter = queue_.first(); waiter != nullptr;) {
-        outbox_waiter* const next = outbox_list::next(*waiter);
-        give_up(static_cast<send_record&>(*waiter), stop_);
-        waiter = write_error_ ? nullptr : next;
-      }
-      finish_all(flushes_, stop_);
-      finish_all(pauses_, stop_);
-      wake_threads();
-    }
-    wants_drained_ = true;
-    flush_and_settle(lock);
-  }
+  void end(std::error_code reason, bool waiting_too);
 
   /// Drops everything that is not with the system. Returns how many bytes of accepted packages that were. Any reason
   /// but Errc::Closed is a failure of the connection's.
-  std::size_t drop(std::error_code reason) {
-    std::unique_lock lock(mutex_);
-    if (!stop_ || reason == Errc::Closed) stop_ = reason;
-    if (reason != Errc::Closed && !write_error_) write_error_ = reason;
-    dropped_ = closed_ = true;
-    const std::size_t dropped = pending_and_kept();
-    wake_threads();
-    settle(lock);
-    return dropped;
-  }
+  std::size_t drop(std::error_code reason);
 
   /// outbox_host::on_descriptor_left follows when no thread uses the descriptor any more. Only after drop() or when
   /// drained.
-  void leave_descriptor() {
-    std::unique_lock lock(mutex_);
-    wants_left_ = true;
-    wake_threads();
-    settle(lock);
-  }
+  void leave_descriptor();
 
   /// Whether nothing is in it and nobody uses it. One who is just writing may finish first: the peer can have answered
   /// a write that has not returned yet.
-  bool is_idle() const {
-    std::unique_lock lock(mutex_);
-    for (int patience = 100; writing_ && patience != 0; --patience) {
-      lock.unlock();
-      std::this_thread::yield();
-      lock.lock();
-    }
-    return idle() && pauses_.empty() && !stop_;
-  }
+  bool is_idle() const;
 
   /// No further sends, if it is idle: they fail with `reason`, and nothing follows. False: it goes on as it was.
-  bool end_if_idle(std::error_code reason) {
-    const std::lock_guard lock(mutex_);
-    if (!idle() || !pauses_.empty() || stop_) return false;
-    stop_ = reason;
-    closed_ = true;
-    return true;
-  }
+  bool end_if_idle(std::error_code reason);
 
   /// Whether it can begin anew: its transport failed before it took a byte, and nobody uses it.
-  bool can_restart() const {
-    const std::lock_guard lock(mutex_);
-    return restartable();
-  }
+  bool can_restart() const;
 
   /// Begins anew with another transport, if it can.
-  bool restart(transport& sink, native_socket descriptor) {
-    const std::lock_guard lock(mutex_);
-    if (!restartable()) return false;
-    sink_ = &sink;
-    descriptor_ = descriptor;
-    stop_.clear();
-    write_error_.clear();
-    return true;
-  }
+  bool restart(transport& sink, native_socket descriptor);
 
-  void deadline_changed() {
-    const std::lock_guard lock(mutex_);
-    for (const outbox_list* list : {&queue_, &flushes_, &pauses_}) {
-      for (outbox_waiter* waiter = list->first(); waiter != nullptr; waiter = outbox_list::next(*waiter)) {
-        waiter->deadline_changed();
-      }
-    }
-    wake_threads();
-  }
+  void deadline_changed();
 
   /// Bytes that were accepted and are not with the system yet.
   std::size_t pending_bytes() const {
@@ -471,15 +210,7 @@ class outbox {
   }
 
   /// Accepts a package behind those that wait. False: there is no memory for it.
-  bool keep(const send_record& record) noexcept {
-    send_record* const kept = kept_package::make(record);
-    if (kept == nullptr) return false;
-    kept->is_kept_ = true;
-    kept_total_ += kept->size();
-    queue_.push_back(*kept);
-    note_limit();
-    return true;
-  }
+  bool keep(const send_record& record) noexcept;
 
   bool fits(const send_record& record) const noexcept {
     return pending() == 0 || (pending() < limit_ && record.size() <= limit_ - pending());
@@ -487,31 +218,13 @@ class outbox {
 
   /// Copies what is left of a record: behind the accepted bytes, to fill_, or before them, to the empty drain_. False:
   /// there is no memory, and nothing was copied.
-  bool accept(send_record& record, byte_buffer& target) {
-    const std::size_t left = record.size() - record.written_;
-    if (!make_room(target, left)) return false;
-    if (record.written_ < record.header.size) {
-      target.append(record.header.bytes.data() + record.written_, record.header.size - record.written_);
-      target.append(record.payload.data(), record.payload.size());
-    } else {
-      const asio::const_buffer rest = record.payload + (record.written_ - record.header.size);
-      target.append(rest.data(), rest.size());
-    }
-    // A flush waits for the bytes that are before it, so what is put before them does not count.
-    if (&target == &fill_) accepted_total_ += left;
-    return true;
-  }
+  bool accept(send_record& record, byte_buffer& target);
 
   /// Makes room behind what is held. False: there is no memory.
   bool make_room(byte_buffer& target, std::size_t size) noexcept { return target.has_room(size) || grow(target, size); }
   bool grow(byte_buffer& target, std::size_t size) noexcept;
 
-  void enqueue(outbox_list& list, outbox_waiter& waiter, thread_wait* self) {
-    // Not before this lock: a timer that is over before its operation is queued would find nothing to stop.
-    if (self == nullptr) waiter.deadline_changed();
-    list.push_back(waiter);
-    if (self != nullptr) add(*self);
-  }
+  void enqueue(outbox_list& list, outbox_waiter& waiter, thread_wait* self);
 
   void forget_wait() noexcept {
     if (std::exchange(awaiting_, false) && drainer_ == drainer::io) drainer_ = drainer::none;
@@ -772,6 +485,9 @@ class outbox {
 
 }  // namespace gtcp::detail
 
-#include <gtcp/detail/outbox_write.hpp>
+#ifndef GTCP_SEPARATE_COMPILATION
+#include <gtcp/impl/outbox.hpp>
+#include <gtcp/impl/outbox_write.hpp>
+#endif
 
 #endif

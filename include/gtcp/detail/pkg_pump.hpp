@@ -2,21 +2,14 @@
 #ifndef GTCP_DETAIL_PKG_PUMP_HPP
 #define GTCP_DETAIL_PKG_PUMP_HPP
 
-// The reader loop inside the library: a receive that never completes, but hands each package to its owner.
+// The reader loop inside the library.
 
 #include <gtcp/detail/async_op.hpp>
-#include <gtcp/detail/conn_state.hpp>
-#include <gtcp/detail/scarce_memory.hpp>
-
-#include <asio/any_io_executor.hpp>
-#include <asio/execution/outstanding_work.hpp>
-#include <asio/post.hpp>
-#include <asio/prefer.hpp>
+#include <gtcp/detail/config.hpp>
 
 #include <memory>
 #include <string_view>
 #include <system_error>
-#include <utility>
 
 namespace gtcp::detail {
 
@@ -30,66 +23,16 @@ class pkg_sink {
   virtual void on_end(std::error_code reason) = 0;
 };
 
-class pkg_pump final : public async_receiver {
- public:
-  /// Reads packages of the standard format until the connection ends. Returns at once.
-  static void start(const conn_ptr& conn, std::unique_ptr<pkg_sink> sink) {
-    lane::run(make(conn, std::move(sink))->resume());
-  }
+/// Reads packages of the standard format until the connection ends. Returns at once.
+GTCP_DECL void start_pump(const conn_ptr& conn, std::unique_ptr<pkg_sink> sink);
 
-  /// The same for who is called on the connection's executor: hands on in this call what is there already.
-  static void start_here(const conn_ptr& conn, std::unique_ptr<pkg_sink> sink) {
-    conn->start(*make(conn, std::move(sink)));
-  }
-
-  void deliver(std::string_view pkg) override { sink_->on_pkg(pkg); }
-
-  /// Goes on, on the connection's executor.
-  lane_waiter* resume() override {
-    const conn_ptr state = conn();
-    const bool goes_on = try_twice([this] {
-      conn_state::entrust(*this,
-                          [this](conn_state::wait_handler&& handler) { asio::post(executor_, std::move(handler)); });
-    });
-    return goes_on ? nullptr : state->give_up(*this);
-  }
-
-  const asio::any_io_executor* strand() const noexcept override { return is_strand_ ? &executor_ : nullptr; }
-
-  void complete(std::error_code error, bool may_dispatch) override {
-    auto end = [sink = std::move(sink_), reason = error]() mutable {
-      const std::unique_ptr<pkg_sink> last = std::move(sink);
-      last->on_end(reason);
-    };
-    const asio::any_io_executor executor = std::move(executor_);
-    delete this;
-    using bound = completion<decltype(end)>;
-    bound::pass_on(executor, bound(std::move(end)), may_dispatch);
-  }
-
-  void destroy() noexcept override { delete this; }
-
- private:
-  pkg_pump(const conn_ptr& conn, std::unique_ptr<pkg_sink> sink)
-      : async_receiver(conn, recv_goal::package(conn->format()), {}, nullptr),
-        executor_(asio::prefer(conn->executor(), asio::execution::outstanding_work.tracked)),
-        sink_(std::move(sink)),
-        is_strand_(inner_executor(conn->executor()) != conn->executor()) {
-    is_pump_ = true;
-  }
-  ~pkg_pump() = default;
-
-  static pkg_pump* make(const conn_ptr& conn, std::unique_ptr<pkg_sink> sink) {
-    auto* const pump = new pkg_pump(conn, std::move(sink));
-    pump->id = conn->next_operation_id();
-    return pump;
-  }
-
-  asio::any_io_executor executor_;
-  std::unique_ptr<pkg_sink> sink_;
-  const bool is_strand_;
-};
+/// The same for who is called on the connection's executor: hands on in this call what is there already.
+GTCP_DECL void start_pump_here(const conn_ptr& conn, std::unique_ptr<pkg_sink> sink);
 
 }  // namespace gtcp::detail
+
+#ifndef GTCP_SEPARATE_COMPILATION
+#include <gtcp/impl/pkg_pump.hpp>
+#endif
 
 #endif

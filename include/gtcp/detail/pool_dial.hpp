@@ -6,35 +6,29 @@
 // alive, else open another one. All of it has one deadline, the connector's.
 
 #include <gtcp/conn.hpp>
+#include <gtcp/detail/async_op.hpp>
 #include <gtcp/detail/cancel_relay.hpp>
-#include <gtcp/detail/conn_pool.hpp>
+#include <gtcp/detail/config.hpp>
 #include <gtcp/detail/connector.hpp>
-#include <gtcp/detail/guarded_wait.hpp>
-#include <gtcp/detail/per_process.hpp>
 #include <gtcp/error.hpp>
 #include <gtcp/pool_option.hpp>
+#include <gtcp/runtime.hpp>
 
+#include <asio/any_io_executor.hpp>
+#include <asio/associated_cancellation_slot.hpp>
 #include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
-#include <asio/bind_cancellation_slot.hpp>
-#include <asio/cancellation_signal.hpp>
-#include <asio/cancellation_state.hpp>
-#include <asio/co_spawn.hpp>
-#include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
-#include <asio/steady_timer.hpp>
 #include <asio/this_coro.hpp>
 #include <asio/use_awaitable.hpp>
 
-#include <algorithm>
 #include <chrono>
 #include <exception>
-#include <functional>
 #include <memory>
-#include <optional>
 #include <stop_token>
 #include <string>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 namespace gtcp::detail {
@@ -57,208 +51,23 @@ struct pool_request {
   std::shared_ptr<const pool_layer> layer = nullptr;  ///< nullptr: packages are on the socket itself
 
   /// Connections with the same key are as good as each other.
-  std::string key() const {
-    const ConnOption& conn = option.Conn;
-    std::string text = address + '\n' + conn.LocalAddress + '\n';
-    const auto add = [&text](auto value) { text += std::to_string(value) + ' '; };
-    add(static_cast<int>(conn.NoDelay));
-    add(static_cast<int>(conn.KeepAlive));
-    add(conn.KeepAliveIdle.count());
-    add(conn.KeepAliveInterval.count());
-    add(conn.KeepAliveCount);
-    add(conn.RecvBufferSize);
-    add(conn.SendBufferSize);
-    if (layer != nullptr) text += layer->identity();
-    return text;
-  }
+  std::string key() const;
 
-  std::shared_ptr<connector> connect(std::chrono::nanoseconds within) const {
-    if (layer != nullptr) return layer->connect(address, within, option.Conn);
-    return std::make_shared<connector>(address, within, option.Conn);
-  }
-};
-
-/// Gets a connection's socket with its transport out of it. Empty if there is already something that came.
-class take_out final : public conn_lease {
- public:
-  static raw_connection of(Conn& conn) {
-    raw_connection taken;
-    conn_access::state(conn)->lend(std::make_unique<take_out>(taken));
-    conn.Close();  // gives it back at once, or not at all
-    conn = {};
-    return taken;
-  }
-
-  explicit take_out(raw_connection& taken) : conn_lease(false, true), taken_(taken) {}
-  void give_back(raw_connection connection) noexcept override { taken_ = std::move(connection); }
-  void lose() noexcept override {}
-  bool renew(conn_state&, clock::time_point) override { return false; }
-  void start_renewal(std::shared_ptr<conn_state>, clock::time_point, std::function<void()> done) override { done(); }
-
- private:
-  raw_connection& taken_;
-};
-
-/// A connection's tie to the pool that lent it.
-class pool_lease final : public conn_lease {
- public:
-  pool_lease(conn_pool& pool, conn_pool::group& of, pool_request request, bool reused)
-      : conn_lease(reused, request.option.ReuseUnanswered), pool_(pool), group_(of), request_(std::move(request)) {}
-
-  void give_back(raw_connection connection) noexcept override {
-    pool_.give_back(group_, std::move(connection), request_.option.IdleTime, request_.option.Conn.Linger);
-  }
-
-  void lose() noexcept override {
-    closing_.request_stop();
-    pool_.lose(group_);
-  }
-
-  bool renew(conn_state& conn, clock::time_point until) override {
-    const auto connecting = request_.connect(time_for_connecting(until));
-    Conn fresh;
-    return !connecting->begin() && !connecting->run(closing_.get_token(), fresh) && replace(conn, fresh);
-  }
-
-  void start_renewal(std::shared_ptr<conn_state> conn, clock::time_point until, std::function<void()> done) override {
-    const asio::any_io_executor strand = serial_executor(inner_executor(conn->executor()));
-    const auto job = std::make_shared<renewal>();
-    job->done = std::move(done);
-    // On the strand from the beginning: a signal must not be emitted while its slot is being filled.
-    asio::post(strand, [this, job, strand, until, conn = std::move(conn)]() mutable {
-      if (closing_.stop_requested()) return job->done();
-      try {
-        job->on_close.emplace(closing_.get_token(), renewal::canceller{strand, job});
-        const auto slot = job->cancel.slot();
-        asio::co_spawn(strand,
-                       await_renewal(*this, std::move(conn), request_.connect(time_for_connecting(until)), strand),
-                       asio::bind_cancellation_slot(slot, [job](const std::exception_ptr&) { job->end(); }));
-      } catch (const std::exception&) {
-        job->end();
-      }
-    });
-  }
-
- private:
-  /// A renewal that goes on, and how closing ends it.
-  struct renewal {
-    struct canceller {
-      asio::any_io_executor strand;
-      std::weak_ptr<renewal> job;
-      void operator()() const {
-        insist([this] {
-          asio::post(strand, [weak = job] {
-            if (const auto self = weak.lock()) self->cancel.emit(asio::cancellation_type::terminal);
-          });
-        });
-      }
-    };
-
-    void end() {
-      on_close.reset();
-      const std::function<void()> call = std::move(done);
-      call();
-    }
-
-    asio::cancellation_signal cancel;
-    std::optional<std::stop_callback<canceller>> on_close;
-    std::function<void()> done;
-  };
-
-  static asio::awaitable<void> await_renewal(pool_lease& self, std::shared_ptr<conn_state> conn,
-                                             std::shared_ptr<connector> connecting, asio::any_io_executor strand) {
-    if (connecting->begin()) co_return;
-    Conn fresh;
-    auto running = connecting->run(strand, fresh);
-    const std::error_code error = co_await std::move(running);
-    if (!error) static_cast<void>(self.replace(*conn, fresh));
-  }
-
-  static bool replace(conn_state& conn, Conn& fresh) {
-    raw_connection taken = take_out::of(fresh);
-    return taken && conn.replace(taken);  // owns the old one after it
-  }
-
-  /// Zero is no limit.
-  std::chrono::nanoseconds time_for_connecting(clock::time_point until) const {
-    if (until == no_deadline) return request_.timeout;
-    const auto left = std::max<std::chrono::nanoseconds>(until - clock::now(), std::chrono::nanoseconds(1));
-    return request_.timeout.count() == 0 ? left : std::min(left, request_.timeout);
-  }
-
-  conn_pool& pool_;
-  conn_pool::group& group_;
-  const pool_request request_;
-  std::stop_source closing_;
-};
-
-/// Holds the right to one connection, until that is lent.
-class pool_place {
- public:
-  pool_place(conn_pool& pool, conn_pool::turn& granted)
-      : pool_(pool), group_(granted.group), idle_(std::move(granted.connection)) {}
-  ~pool_place() {
-    if (group_ == nullptr) return;
-    if (idle_) close_gently(std::move(idle_), ConnOption().Linger);
-    pool_.lose(*group_);
-  }
-  pool_place(const pool_place&) = delete;
-  pool_place& operator=(const pool_place&) = delete;
-
-  /// Lends the idle connection, or another idle one, if there is one that is alive.
-  bool lend_idle(const pool_request& request, Conn& lent) {
-    while (idle_) {
-      char byte = 0;
-      if (is_quiet(idle_.layer().read_some(asio::buffer(&byte, 1)))) {
-        auto state = std::make_shared<conn_state>(idle_.descriptor(), request.option.Conn, idle_.take_layer());
-        idle_.release();
-        Conn reused = conn_access::make(std::move(state));
-        lend(request, reused, true);
-        lent = std::move(reused);
-        return true;
-      }
-      close_gently(std::exchange(idle_, {}), request.option.Conn.Linger);
-      pool_.take_idle_instead(*group_, idle_);
-    }
-    return false;
-  }
-
-  /// Lends a connection that was just made.
-  void lend_fresh(const pool_request& request, const Conn& fresh) { lend(request, fresh, false); }
-
- private:
-  void lend(const pool_request& request, const Conn& conn, bool reused) {
-    auto lease = std::make_unique<pool_lease>(pool_, *group_, request, reused);
-    conn_access::state(conn)->lend(std::move(lease));
-    group_ = nullptr;  // the connection's now
-  }
-
-  conn_pool& pool_;
-  conn_pool::group* group_;
-  raw_connection idle_;
+  std::shared_ptr<connector> connect(std::chrono::nanoseconds within) const;
 };
 
 /// A request, until it is answered.
 struct pool_job {
-  explicit pool_job(pool_request wanted) : request(std::move(wanted)), connecting(request.connect(request.timeout)) {}
+  explicit pool_job(pool_request wanted);
 
-  std::error_code begin() {
-    error = check(request.option, why);
-    if (!error) error = connecting->begin();
-    return error;
-  }
+  std::error_code begin();
 
   void set_executor(const asio::any_io_executor& executor) {
     request.option.Conn.Executor = executor;
     connecting->set_executor(executor);
   }
 
-  std::string describe(const char* name) const {
-    if (!why.empty()) return with_reason(name, why);
-    const bool limited = error == Errc::Timeout && request.option.MaxConns != 0;
-    return connecting->describe(name) +
-           (limited ? " (at most " + std::to_string(request.option.MaxConns) + " connections)" : "");
-  }
+  std::string describe(const char* name) const;
 
   pool_request request;
   std::shared_ptr<connector> connecting;
@@ -267,114 +76,12 @@ struct pool_job {
   Conn lent;
 };
 
-// ---- Blocking
+/// Takes a connection, in the calling thread.
+GTCP_DECL Conn take_from_pool(pool_request request, const char* name, const OnError& on_error,
+                              const std::stop_token& stop);
 
-inline std::error_code run(pool_job& job, const std::stop_token& stop) {
-  if (const auto ec = job.begin()) return ec;
-  if (on_runtime_thread()) return Errc::WouldDeadlock;
-  const pool_request& request = job.request;
-  conn_pool& pool = per_process<conn_pool>::instance();
-  conn_pool::thread_turn turn(request.option.MaxConns);
-  if (const auto ec = pool.ask_and_wait(request.key(), turn, job.connecting->deadline(), stop)) return ec;
-  pool_place place(pool, turn);
-  if (place.lend_idle(request, job.lent)) return {};
-  Conn fresh;
-  if (const auto ec = job.connecting->run(stop, fresh)) return ec;
-  place.lend_fresh(request, fresh);
-  job.lent = std::move(fresh);
-  return {};
-}
-
-inline Conn take_from_pool(pool_request request, const char* name, const OnError& on_error,
-                           const std::stop_token& stop) {
-  pool_job job(std::move(request));
-  job.error = run(job, stop);
-  on_error.Report(job.error, [&] { return job.describe(name); });
-  return std::move(job.lent);
-}
-
-// ---- Asynchronous
-
-/// A coroutine's turn, which it may leave at any time. Used on one strand.
-class async_turn final : public conn_pool::turn {
- public:
-  async_turn(conn_pool& pool, std::size_t max_conns, const asio::any_io_executor& strand)
-      : turn(max_conns), pool_(pool), bell_(std::make_shared<bell>(strand)) {}
-  ~async_turn() {
-    if (!asked_) return;
-    if (!waits_ || !pool_.withdraw(*this)) {
-      const pool_place unused(pool_, *this);  // it was granted, and nobody wants it any more
-    }
-  }
-  async_turn(const async_turn&) = delete;
-  async_turn& operator=(const async_turn&) = delete;
-
-  /// Returns whether it was granted at once.
-  bool ask(const std::string& key) {
-    waits_ = !pool_.ask(key, *this);
-    asked_ = true;
-    return !waits_;
-  }
-
-  asio::steady_timer& gate() noexcept { return bell_->gate; }
-
-  /// Whether it was granted; if not it is not asked for any longer.
-  bool end_waiting() {
-    if (!waits_) return true;
-    asked_ = !pool_.withdraw(*this);
-    waits_ = false;
-    return asked_;
-  }
-
-  /// The place is its taker's now.
-  void taken() noexcept { asked_ = false; }
-
-  std::shared_ptr<conn_pool::waker> granted() noexcept override { return bell_; }
-
- private:
-  struct bell final : conn_pool::waker, std::enable_shared_from_this<bell> {
-    explicit bell(const asio::any_io_executor& executor) : strand(executor), gate(executor) {}
-    void wake() noexcept override {
-      insist([this] { asio::post(strand, [self = shared_from_this()] { self->gate.cancel(); }); });
-    }
-    asio::any_io_executor strand;
-    asio::steady_timer gate;
-  };
-
-  conn_pool& pool_;
-  std::shared_ptr<bell> bell_;
-  bool asked_ = false;
-  bool waits_ = false;
-};
-
-inline asio::awaitable<void> await_lent(std::shared_ptr<pool_job> job, asio::any_io_executor strand) {
-  auto enabling = asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
-  co_await std::move(enabling);
-  conn_pool& pool = per_process<conn_pool>::instance();
-  async_turn turn(pool, job->request.option.MaxConns, strand);
-  if (!turn.ask(job->request.key())) {
-    std::error_code ended;
-    turn.gate().expires_at(job->connecting->deadline());
-    const auto begin = [&turn](auto&& handler) { turn.gate().async_wait(std::move(handler)); };
-    auto waiting = async_guarded(strand, begin, asio::redirect_error(asio::use_awaitable, ended));
-    co_await std::move(waiting);
-    if (!turn.end_waiting()) {
-      job->error = !ended                                    ? make_error_code(Errc::Timeout)
-                   : ended == asio::error::operation_aborted ? make_error_code(asio::error::operation_aborted)
-                                                             : ended;
-      co_return;
-    }
-  }
-  pool_place place(pool, turn);
-  turn.taken();
-  if (place.lend_idle(job->request, job->lent)) co_return;
-  Conn fresh;
-  auto running = job->connecting->run(strand, fresh);
-  job->error = co_await std::move(running);
-  if (job->error) co_return;
-  place.lend_fresh(job->request, fresh);
-  job->lent = std::move(fresh);
-}
+/// The same on a strand, for a job that has begun.
+GTCP_DECL asio::awaitable<void> await_lent(std::shared_ptr<pool_job> job, asio::any_io_executor strand);
 
 /// What PoolConn lets make one.
 struct pool_conn_access {
@@ -411,13 +118,11 @@ struct initiate_from_pool {
     const auto pending = std::make_shared<pending_handler<Handler>>(std::move(handler), io);
     if (error) return std::move(*pending).complete(false, error, Result());
     try {
-      asio::co_spawn(
-          strand, await_lent(job, strand),
-          asio::bind_cancellation_slot(relay->slot(), [pending, job, relay](const std::exception_ptr& failure) {
-            if (failure && !job->lent) job->error = dial_error(failure);
-            auto lent = pool_conn_access::make<Result>(std::exchange(job->lent, {}));
-            std::move(*pending).complete(false, job->error, std::move(lent));
-          }));
+      relay->spawn(await_lent(job, strand), [pending, job](const std::exception_ptr& failure) {
+        if (failure && !job->lent) job->error = dial_error(failure);
+        auto lent = pool_conn_access::make<Result>(std::exchange(job->lent, {}));
+        std::move(*pending).complete(false, job->error, std::move(lent));
+      });
     } catch (const std::exception&) {
       std::move(*pending).complete(false, no_memory_error(), Result());
     }
@@ -444,5 +149,9 @@ asio::awaitable<Result> await_from_pool(std::shared_ptr<pool_job> job, const cha
 }
 
 }  // namespace gtcp::detail
+
+#ifndef GTCP_SEPARATE_COMPILATION
+#include <gtcp/impl/pool_dial.hpp>
+#endif
 
 #endif

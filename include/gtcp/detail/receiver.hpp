@@ -4,18 +4,21 @@
 
 // A receive that cannot be done at once: what it wants, until when, and where it waits.
 
+#include <gtcp/detail/config.hpp>
 #include <gtcp/detail/lane.hpp>
 #include <gtcp/detail/outbox.hpp>
 #include <gtcp/detail/recv_goal.hpp>
 #include <gtcp/detail/time_limit.hpp>
 #include <gtcp/pkg_option.hpp>
 
+#include <asio/any_io_executor.hpp>
 #include <asio/cancellation_signal.hpp>
 #include <asio/steady_timer.hpp>
 
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -52,9 +55,9 @@ class room_waiter final : public flush_record {
  public:
   explicit room_waiter(async_receiver& op) : op_(op) {}
   bool finished() override { return true; }
-  inline void complete() override;
+  GTCP_DECL void complete() override;
   bool is_asynchronous() const noexcept override { return true; }
-  inline void destroy() noexcept override;
+  GTCP_DECL void destroy() noexcept override;
   void deadline_changed() override {}
 
  private:
@@ -83,9 +86,9 @@ class async_receiver : public receiver {
   /// Frees the operation without calling its handler, whose execution context is gone.
   virtual void destroy() noexcept = 0;
 
-  inline bool granted() override;
-  inline lane_waiter* resume() override;
-  inline void deadline_changed() override;
+  GTCP_DECL bool granted() override;
+  GTCP_DECL lane_waiter* resume() override;
+  GTCP_DECL void deadline_changed() override;
   async_receiver* asynchronous() noexcept override { return this; }
 
  protected:

@@ -16,11 +16,7 @@
 #include <gtcp/runtime.hpp>
 
 #include <asio/any_io_executor.hpp>
-#include <asio/associated_cancellation_slot.hpp>
-#include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
-#include <asio/bind_executor.hpp>
-#include <asio/cancellation_type.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/generic/stream_protocol.hpp>
 #include <asio/post.hpp>
@@ -38,7 +34,6 @@
 #include <memory>
 #include <new>
 #include <optional>
-#include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -328,53 +323,6 @@ inline void serve_until_closed(const std::shared_ptr<server_state>& server,
                                const std::shared_ptr<server_listener>& listener) {
   if (server->serves_on_runtime() && run_on_runtime(server, listener)) return;
   run_in_thread(*server, *listener);
-}
-
-/// Listens on `executor` and serves on `handlers_on` (empty: on the default Runtime). Completes with
-/// void(std::error_code); `why`, if any, gets what was wrong.
-template <class Token>
-auto async_run(std::shared_ptr<server_state> server, asio::any_io_executor executor, asio::any_io_executor handlers_on,
-               std::string* why, Token&& token) {
-  return asio::async_initiate<Token, void(std::error_code)>(
-      [](auto handler, std::shared_ptr<server_state> state, asio::any_io_executor io, asio::any_io_executor serves_on,
-         std::string* text) {
-        const auto begin = [&] {
-          const asio::any_io_executor strand = serial_executor(inner_executor(io));
-          const auto cancelled = std::make_shared<std::atomic<bool>>(false);
-          auto slot = asio::get_associated_cancellation_slot(handler);
-          if (slot.is_connected()) {
-            slot.assign([weak = std::weak_ptr(state), cancelled](asio::cancellation_type) {
-              const auto target = weak.lock();
-              if (target == nullptr) return;
-              *cancelled = true;
-              target->close();
-            });
-          }
-          auto pending = std::make_shared<pending_handler<decltype(handler)>>(std::move(handler), io);
-          std::error_code error;
-          std::shared_ptr<server_listener> listener;
-          try {
-            std::string ignored;
-            error = state->begin_run(listener, false, text != nullptr ? *text : ignored);
-            if (listener == nullptr) return std::move(*pending).complete(false, error);
-            start_accepting(state, listener, strand, serves_on, [pending, cancelled](std::exception_ptr failure) {
-              std::error_code result;
-              if (failure) result = no_memory_error();
-              if (*cancelled) result = asio::error::operation_aborted;
-              std::move(*pending).complete(false, result);
-            });
-          } catch (const std::exception&) {
-            if (listener != nullptr) {
-              state->close();
-              state->end_run();
-            }
-            std::move(*pending).complete(false, no_memory_error());
-          }
-        };
-        begin_or_refuse(
-            handler, [&io] { return io; }, std::error_code(), begin);
-      },
-      token, std::move(server), std::move(executor), std::move(handlers_on), why);
 }
 
 }  // namespace gtcp::detail

@@ -642,6 +642,8 @@ class server_state : public std::enable_shared_from_this<server_state> {
 
 }  // namespace gtcp::detail
 
-#include <gtcp/detail/server_serve.hpp>
+#ifndef GTCP_SEPARATE_COMPILATION
+#include <gtcp/impl/server_serve.hpp>
+#endif
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-#ifndef GTCP_DETAIL_SERVER_SERVE_HPP
-#define GTCP_DETAIL_SERVER_SERVE_HPP
+#ifndef GTCP_IMPL_SERVER_SERVE_HPP
+#define GTCP_IMPL_SERVER_SERVE_HPP
 
 // How a session runs its handler, of each of the three kinds, and how it ends.
 
@@ -8,13 +8,23 @@
 #include <gtcp/detail/recv_goal.hpp>
 #include <gtcp/detail/server_state.hpp>
 
+#include <asio/any_io_executor.hpp>
+#include <asio/awaitable.hpp>
 #include <asio/post.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
 namespace gtcp::detail {
 
-inline server_session::~server_session() {
+GTCP_DECL server_session::~server_session() {
   if (!entered_) return;
   const bool closes = !state_->detached();
   if (closes) conn_.Close();
@@ -26,7 +36,7 @@ inline server_session::~server_session() {
   server_->left(waited_for_);
 }
 
-inline void server_session::run() {
+GTCP_DECL void server_session::run() {
   const server_state*& current = server_of_this_thread();
   current = server_.get();
   reported([this] {
@@ -38,7 +48,7 @@ inline void server_session::run() {
   });
 }
 
-inline asio::awaitable<void> server_session::serve(std::unique_ptr<server_session> self) {
+GTCP_DECL asio::awaitable<void> server_session::serve(std::unique_ptr<server_session> self) {
   try {
     if (self->layer_ != nullptr) {
       std::error_code error;
@@ -96,7 +106,7 @@ class server_session::pkg_session final : public pkg_sink {
   std::unique_ptr<server_session> session_;
 };
 
-inline void server_session::pump(std::unique_ptr<server_session> self) {
+GTCP_DECL void server_session::pump(std::unique_ptr<server_session> self) {
   const std::shared_ptr<conn_state> conn = self->state_;
   const asio::any_io_executor executor = conn->executor();
   const auto begin = [](const std::shared_ptr<conn_state>& state, std::unique_ptr<server_session> session) {
@@ -105,7 +115,7 @@ inline void server_session::pump(std::unique_ptr<server_session> self) {
     try {
       auto sink = std::make_unique<pkg_session>(std::move(session));
       if (sink->open())
-        pkg_pump::start_here(state, std::move(sink));
+        start_pump_here(state, std::move(sink));
       else
         sink->on_end(Errc::Closed);
     } catch (const std::bad_alloc&) {
@@ -138,13 +148,13 @@ bool server_session::reported(const Call& call) const {
 
 /// Throws if the connection can't be served. What the layer says of the reason is still delivered, but not to a peer
 /// that takes too long.
-inline void server_session::end_handshake(const std::error_code& error) const {
+GTCP_DECL void server_session::end_handshake(const std::error_code& error) const {
   if (error == Errc::Timeout) state_->close(true, error);
   if (error) throw std::system_error(error, "handshake [" + conn_.RemoteAddr() + "]");
 }
 
 /// The end of the own connection is how a handler normally ends.
-inline void server_session::report(const std::system_error& caught) const {
+GTCP_DECL void server_session::report(const std::system_error& caught) const {
   const std::error_code& code = caught.code();
   const bool is_end = code == asio::error::eof || code == Errc::Closed || code == asio::error::connection_reset ||
                       code == asio::error::connection_aborted || code == asio::error::broken_pipe ||
@@ -152,7 +162,7 @@ inline void server_session::report(const std::system_error& caught) const {
   if (!is_end || !(conn_.IsClosed() || conn_.CloseReason())) report(std::current_exception());
 }
 
-inline void server_session::report(std::exception_ptr failure) const { server_->report(conn_, std::move(failure)); }
+GTCP_DECL void server_session::report(std::exception_ptr failure) const { server_->report(conn_, std::move(failure)); }
 
 }  // namespace gtcp::detail
 

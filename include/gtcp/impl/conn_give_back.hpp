@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: MIT
-#ifndef GTCP_DETAIL_CONN_GIVE_BACK_HPP
-#define GTCP_DETAIL_CONN_GIVE_BACK_HPP
+#ifndef GTCP_IMPL_CONN_GIVE_BACK_HPP
+#define GTCP_IMPL_CONN_GIVE_BACK_HPP
 
 // How a connection that a pool has lent gives its socket back, and how it gets another one. Both need that nobody uses
 // the socket: the lane is held, so nobody reads or waits for input; the outbox is idle, so nobody writes.
 
 #include <gtcp/detail/conn_state.hpp>
 
+#include <asio/buffer.hpp>
+
+#include <mutex>
+#include <new>
+#include <utility>
+#include <vector>
+
 namespace gtcp::detail {
 
-inline bool conn_state::give_back() noexcept {
+GTCP_DECL bool conn_state::give_back() noexcept {
   if (lease_ == nullptr || process_.is_inherited() || !lease_->may_go_back()) return false;
   if (closed() || !outbox_.is_idle() || !lane_.try_lock()) return false;
   std::vector<TimerEntry> timers;
@@ -54,7 +61,7 @@ inline bool conn_state::give_back() noexcept {
   return true;
 }
 
-inline bool conn_state::input_as_new() noexcept {
+GTCP_DECL bool conn_state::input_as_new() noexcept {
   if (!input_.empty() || input_error_) return false;
   char byte = 0;
   const io_result got = transport_->read_some(asio::buffer(&byte, 1));
@@ -70,7 +77,7 @@ inline bool conn_state::input_as_new() noexcept {
   return is_quiet(got);
 }
 
-inline bool conn_state::replace(raw_connection& fresh) noexcept {
+GTCP_DECL bool conn_state::replace(raw_connection& fresh) noexcept {
   if (!lane_.try_lock()) return false;
   const unlock_at_exit guard{*this};
   const auto swap_sockets = [&] {

@@ -1,14 +1,27 @@
 // SPDX-License-Identifier: MIT
-#ifndef GTCP_DETAIL_CONN_WAIT_HPP
-#define GTCP_DETAIL_CONN_WAIT_HPP
+#ifndef GTCP_IMPL_CONN_WAIT_HPP
+#define GTCP_IMPL_CONN_WAIT_HPP
 
 // How conn_state waits through Asio: for its receivers, and for its outbox.
 
 #include <gtcp/detail/conn_state.hpp>
 
+#include <asio/any_io_executor.hpp>
+#include <asio/dispatch.hpp>
+#include <asio/socket_base.hpp>
+#include <asio/steady_timer.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <system_error>
+#include <utility>
+
 namespace gtcp::detail {
 
-inline async_receiver*& conn_state::entrusted() noexcept {
+GTCP_DECL async_receiver*& conn_state::entrusted() noexcept {
   static thread_local async_receiver* op = nullptr;
   return op;
 }
@@ -62,7 +75,7 @@ bool conn_state::entrust(async_receiver& op, const Begin& begin, bool throws) {
   }
 }
 
-inline void conn_state::on_context_end() noexcept {
+GTCP_DECL void conn_state::on_context_end() noexcept {
   async_receiver* queued = nullptr;
   close_waiter* unheard = nullptr;
   {
@@ -96,7 +109,7 @@ inline void conn_state::on_context_end() noexcept {
   outbox_.abandon();
 }
 
-inline void conn_state::await_writable(wait_direction direction) {
+GTCP_DECL void conn_state::await_writable(wait_direction direction) {
   const bool awaited = insist([&] {
     const std::lock_guard lock(mutex_);
     if (descriptor_ == invalid_native_socket) return;
@@ -123,7 +136,7 @@ struct conn_state::turn_handler {
   }
 };
 
-inline void conn_state::await_turn(gathering how, bool again) {
+GTCP_DECL void conn_state::await_turn(gathering how, bool again) {
   try {
     const std::lock_guard lock(mutex_);
     if (closed()) return;  // closing lets go

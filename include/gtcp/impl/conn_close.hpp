@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-#ifndef GTCP_DETAIL_CONN_CLOSE_HPP
-#define GTCP_DETAIL_CONN_CLOSE_HPP
+#ifndef GTCP_IMPL_CONN_CLOSE_HPP
+#define GTCP_IMPL_CONN_CLOSE_HPP
 
 // The closing half of conn_state. The order is what keeps accepted packages from being lost:
 //
@@ -15,9 +15,23 @@
 
 #include <gtcp/detail/conn_state.hpp>
 
+#include <asio/cancellation_type.hpp>
+#include <asio/socket_base.hpp>
+#include <asio/steady_timer.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <system_error>
+#include <utility>
+#include <vector>
+
 namespace gtcp::detail {
 
-inline void conn_state::close(bool hard, std::error_code reason) noexcept {
+GTCP_DECL void conn_state::close(bool hard, std::error_code reason) noexcept {
   if (process_.is_inherited()) {
     // The parent's connection: nothing of it is ours but the descriptor, and its mutexes may be locked for ever.
     if (descriptor_ != invalid_native_socket) close_socket(std::exchange(descriptor_, invalid_native_socket), false);
@@ -77,7 +91,7 @@ inline void conn_state::close(bool hard, std::error_code reason) noexcept {
   go_on_closing(hard, has_lane);
 }
 
-inline std::vector<TimerEntry> conn_state::mark_closed(bool hard, std::error_code reason) noexcept {
+GTCP_DECL std::vector<TimerEntry> conn_state::mark_closed(bool hard, std::error_code reason) noexcept {
   closed_.store(true, std::memory_order_release);
   closing_begins_ = true;
   hard_ = hard;
@@ -87,7 +101,7 @@ inline std::vector<TimerEntry> conn_state::mark_closed(bool hard, std::error_cod
   return std::move(timers_);
 }
 
-inline clock::time_point conn_state::look(clock::time_point now) noexcept {
+GTCP_DECL clock::time_point conn_state::look(clock::time_point now) noexcept {
   const clock::time_point stalled_since = outbox_.stalled_since();
   std::error_code over;
   clock::time_point next = no_deadline;
@@ -101,7 +115,7 @@ inline clock::time_point conn_state::look(clock::time_point now) noexcept {
   return no_deadline;
 }
 
-inline void conn_state::drain() {
+GTCP_DECL void conn_state::drain() {
   constexpr std::size_t most_in_layer = 32 * 1024;  // what a layer may have read that it has not handed on
   const std::lock_guard lock(mutex_);
   if (descriptor_ == invalid_native_socket) return;
@@ -117,7 +131,7 @@ inline void conn_state::drain() {
   }
 }
 
-inline void conn_state::go_on_closing(bool hard, bool has_lane) noexcept {
+GTCP_DECL void conn_state::go_on_closing(bool hard, bool has_lane) noexcept {
   if (lease_ != nullptr) lease_->lose();
   if (hard) {
     outbox_.drop(Errc::Closed);
@@ -133,7 +147,7 @@ inline void conn_state::go_on_closing(bool hard, bool has_lane) noexcept {
   close_if_possible();
 }
 
-inline bool conn_state::wait_closed(clock::time_point until, std::error_code& error) {
+GTCP_DECL bool conn_state::wait_closed(clock::time_point until, std::error_code& error) {
   if (on_runtime_thread()) {
     error = Errc::WouldDeadlock;
     return false;
@@ -160,7 +174,7 @@ inline bool conn_state::wait_closed(clock::time_point until, std::error_code& er
   return delivered_;
 }
 
-inline void conn_state::on_outbox_drained() {
+GTCP_DECL void conn_state::on_outbox_drained() {
   {
     const std::lock_guard lock(mutex_);
     if (descriptor_ == invalid_native_socket) return;
@@ -171,7 +185,7 @@ inline void conn_state::on_outbox_drained() {
   close_if_possible();
 }
 
-inline void conn_state::discard_input() {
+GTCP_DECL void conn_state::discard_input() {
   bool ended = false;
   bool waits = false;
   bool dead = false;  // after a reset nothing is acknowledged any more: there is nothing to wait for
@@ -220,7 +234,7 @@ inline void conn_state::discard_input() {
   close_if_possible();
 }
 
-inline void conn_state::close_if_possible() noexcept {
+GTCP_DECL void conn_state::close_if_possible() noexcept {
   bool drop = false;
   {
     std::unique_lock lock(mutex_);
@@ -257,7 +271,7 @@ inline void conn_state::close_if_possible() noexcept {
   outbox_.leave_descriptor();
 }
 
-inline void conn_state::on_descriptor_left() {
+GTCP_DECL void conn_state::on_descriptor_left() {
   std::unique_lock lock(mutex_);
   watch_.release();
   close_timer_.reset();
@@ -266,7 +280,7 @@ inline void conn_state::on_descriptor_left() {
   hold_.release();
 }
 
-inline close_waiter* conn_state::take_asynchronous_close_waiters() noexcept {
+GTCP_DECL close_waiter* conn_state::take_asynchronous_close_waiters() noexcept {
   close_waiter* taken = nullptr;
   for (close_waiter** link = &close_waiters_; *link != nullptr;) {
     close_waiter* const waiter = *link;
@@ -280,7 +294,7 @@ inline close_waiter* conn_state::take_asynchronous_close_waiters() noexcept {
   return taken;
 }
 
-inline void conn_state::tell_close_waiters(std::unique_lock<std::mutex>& lock) {
+GTCP_DECL void conn_state::tell_close_waiters(std::unique_lock<std::mutex>& lock) {
   close_waiter* pending = take_asynchronous_close_waiters();
   for (close_waiter* waiter = pending; waiter != nullptr; waiter = waiter->next_) waiter->finished(delivered_);
   if (pending != nullptr) {
@@ -300,14 +314,14 @@ inline void conn_state::tell_close_waiters(std::unique_lock<std::mutex>& lock) {
   }
 }
 
-inline bool conn_state::await_closed(close_waiter& waiter, bool& is_over) {
+GTCP_DECL bool conn_state::await_closed(close_waiter& waiter, bool& is_over) {
   if (delivered_ || descriptor_ == invalid_native_socket) return true;
   waiter.next_ = std::exchange(close_waiters_, &waiter);
   is_over = close_timer_ && !arm_close_timer();
   return false;
 }
 
-inline void conn_state::forget(close_waiter& waiter) noexcept {
+GTCP_DECL void conn_state::forget(close_waiter& waiter) noexcept {
   for (close_waiter** link = &close_waiters_; *link != nullptr; link = &(*link)->next_) {
     if (*link != &waiter) continue;
     *link = waiter.next_;
@@ -315,7 +329,7 @@ inline void conn_state::forget(close_waiter& waiter) noexcept {
   }
 }
 
-inline bool conn_state::arm_close_timer() noexcept {
+GTCP_DECL bool conn_state::arm_close_timer() noexcept {
   const bool armed = try_twice([&] {
     hold_.acquire(linger_);
     if (!close_timer_) close_timer_ = std::make_unique<asio::steady_timer>(waiting_executor());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-#ifndef GTCP_DETAIL_OUTBOX_WRITE_HPP
-#define GTCP_DETAIL_OUTBOX_WRITE_HPP
+#ifndef GTCP_IMPL_OUTBOX_WRITE_HPP
+#define GTCP_IMPL_OUTBOX_WRITE_HPP
 
 // The writing half of the outbox: how what was accepted, and what waits, gets to the transport, and how those who wait
 // are told. All of it under the outbox's mutex, which is released for the write itself; there is one writer at a time.
@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -22,7 +23,8 @@
 
 namespace gtcp::detail {
 
-inline send_outcome outbox::send_straight(send_record& record, thread_wait* self, std::unique_lock<short_mutex>& lock) {
+GTCP_DECL send_outcome outbox::send_straight(send_record& record, thread_wait* self,
+                                             std::unique_lock<short_mutex>& lock) {
   const std::array<asio::const_buffer, 2> parts = {asio::const_buffer(record.header.bytes.data(), record.header.size),
                                                    record.payload};
   if (self != nullptr) claimed_ = &record;
@@ -63,7 +65,7 @@ inline send_outcome outbox::send_straight(send_record& record, thread_wait* self
   return send_outcome::done;
 }
 
-inline io_result outbox::write(std::span<const asio::const_buffer> parts, std::unique_lock<short_mutex>& lock) {
+GTCP_DECL io_result outbox::write(std::span<const asio::const_buffer> parts, std::unique_lock<short_mutex>& lock) {
   const bool more = !claims_.empty();
   writing_ = true;
   lock.unlock();
@@ -80,7 +82,7 @@ inline io_result outbox::write(std::span<const asio::const_buffer> parts, std::u
   return put;
 }
 
-inline void outbox::stop_writing() {
+GTCP_DECL void outbox::stop_writing() {
   writing_ = false;
   if (claims_.empty()) return;
   send_record& next = static_cast<send_record&>(*claims_.first());
@@ -121,7 +123,7 @@ void outbox::wait_for_claim(send_record& record, thread_wait& self, const Deadli
   }
 }
 
-inline void outbox::queue_claims() {
+GTCP_DECL void outbox::queue_claims() {
   while (!claims_.empty()) {
     send_record& record = static_cast<send_record&>(*claims_.first());
     withdraw_claim(record);
@@ -129,8 +131,8 @@ inline void outbox::queue_claims() {
   }
 }
 
-inline send_outcome outbox::flush(flush_record& record, thread_wait* self, std::size_t left,
-                                  std::unique_lock<short_mutex>& lock) {
+GTCP_DECL send_outcome outbox::flush(flush_record& record, thread_wait* self, std::size_t left,
+                                     std::unique_lock<short_mutex>& lock) {
   if (closed_ || pending_and_kept() <= left) {
     if (closed_ || !sink_holds_) {
       record.error = closed_ ? stop_ : write_error_;
@@ -147,7 +149,7 @@ inline send_outcome outbox::flush(flush_record& record, thread_wait* self, std::
   return send_outcome::waiting;
 }
 
-inline void outbox::go_on(bool together, gathering how, std::unique_lock<short_mutex>& lock) {
+GTCP_DECL void outbox::go_on(bool together, gathering how, std::unique_lock<short_mutex>& lock) {
   if (writing_) return;  // the writer looks again
   if (together && may_hold() && fill_.size() < cork_limit) {
     if (how == gathering::none) return has_held_.store(true, std::memory_order_relaxed);
@@ -161,7 +163,7 @@ inline void outbox::go_on(bool together, gathering how, std::unique_lock<short_m
   if (!io_thread_writes_soon() || is_enough(0)) flush_and_settle(lock);
 }
 
-inline void outbox::flush_and_settle(std::unique_lock<short_mutex>& lock, bool relock) {
+GTCP_DECL void outbox::flush_and_settle(std::unique_lock<short_mutex>& lock, bool relock) {
   constexpr int max_rounds = 16;  // nobody serves others forever
   for (int round = 1; flush_round(lock) && round < max_rounds; ++round) {
     if (round > 1 && hold_burst()) break;
@@ -170,7 +172,7 @@ inline void outbox::flush_and_settle(std::unique_lock<short_mutex>& lock, bool r
   if (relock) lock.lock();
 }
 
-inline bool outbox::hold_burst() {
+GTCP_DECL bool outbox::hold_burst() {
   const bool somebody_waits = !drain_.empty() || !queue_.empty() || !flushes_.empty() || sink_holds_ || wants_drained_;
   if (somebody_waits || fill_.size() >= cork_limit) return false;
   hold(gathering::by_burst);
@@ -193,7 +195,7 @@ inline bool outbox::hold_burst() {
   return false;
 }
 
-inline bool outbox::flush_round(std::unique_lock<short_mutex>& lock) {
+GTCP_DECL bool outbox::flush_round(std::unique_lock<short_mutex>& lock) {
   if (writing_ || dropped_ || write_error_) return false;
   if (!nothing_before()) queue_claims();
   serve_queue();
@@ -262,7 +264,7 @@ inline bool outbox::flush_round(std::unique_lock<short_mutex>& lock) {
   return has_work();
 }
 
-inline bool outbox::finish_stream(std::unique_lock<short_mutex>& lock) {
+GTCP_DECL bool outbox::finish_stream(std::unique_lock<short_mutex>& lock) {
   if (!must_finish()) return false;
   writing_ = true;
   lock.unlock();
@@ -274,7 +276,7 @@ inline bool outbox::finish_stream(std::unique_lock<short_mutex>& lock) {
   return false;
 }
 
-inline bool outbox::pass_over(std::error_code error) {
+GTCP_DECL bool outbox::pass_over(std::error_code error) {
   if (drain_.empty() && !queue_.empty()) {
     send_record& record = static_cast<send_record&>(*queue_.first());
     if (record.written_ == 0 && !record.is_kept_) {
@@ -287,7 +289,7 @@ inline bool outbox::pass_over(std::error_code error) {
   return false;
 }
 
-inline void outbox::wait_for(wait_direction direction) {
+GTCP_DECL void outbox::wait_for(wait_direction direction) {
   if (std::exchange(stalled_total_, written_total_) != written_total_) stalled_at_ = host_.now();
   if (std::exchange(blocked_for_, direction) == direction) return;
   if (drainer_ == drainer::thread) {
@@ -298,7 +300,7 @@ inline void outbox::wait_for(wait_direction direction) {
   }
 }
 
-inline void outbox::serve_queue() {
+GTCP_DECL void outbox::serve_queue() {
   if (pending() > limit_ / 2) return;
   while (!queue_.empty()) {
     send_record& record = static_cast<send_record&>(*queue_.first());
@@ -310,19 +312,19 @@ inline void outbox::serve_queue() {
   }
 }
 
-inline void outbox::give_up(send_record& record, std::error_code reason) {
+GTCP_DECL void outbox::give_up(send_record& record, std::error_code reason) {
   if (record.is_kept_) return;
   record.stop_ = reason;
   if (!record.in_flight_) resolve(record);
 }
 
-inline bool outbox::keep_rest(send_record& record) {
+GTCP_DECL bool outbox::keep_rest(send_record& record) {
   if (accept(record, drain_)) return true;
   fail(no_memory_error());
   return false;
 }
 
-inline void outbox::resolve(send_record& record) {
+GTCP_DECL void outbox::resolve(send_record& record) {
   std::error_code result = record.stop_;
   if (record.written_ != 0) {
     // Only the front is partly out, and then nothing accepted is before it.
@@ -336,7 +338,7 @@ inline void outbox::resolve(send_record& record) {
   finish_from(queue_, record, result);
 }
 
-inline void outbox::finish_flushes() {
+GTCP_DECL void outbox::finish_flushes() {
   while (!flushes_.empty()) {
     flush_record& flush = static_cast<flush_record&>(*flushes_.first());
     const std::uint64_t came_later = accepted_total_ - flush.target_;
@@ -347,13 +349,13 @@ inline void outbox::finish_flushes() {
   }
 }
 
-inline void outbox::fail(std::error_code error) {
+GTCP_DECL void outbox::fail(std::error_code error) {
   write_error_ = error;
   if (!stop_) stop_ = error;
   drop_now(error);
 }
 
-inline void outbox::drop_now(std::error_code error) {
+GTCP_DECL void outbox::drop_now(std::error_code error) {
   queue_claims();
   if (pending_and_kept() != 0 || sink_holds_) lost_.store(true, std::memory_order_relaxed);
   unkept_total_ = kept_total_;
@@ -365,7 +367,7 @@ inline void outbox::drop_now(std::error_code error) {
   finish_all(pauses_, error);
 }
 
-inline void outbox::settle(std::unique_lock<short_mutex>& lock) {
+GTCP_DECL void outbox::settle(std::unique_lock<short_mutex>& lock) {
   if (dropped_ && !writing_) drop_now(stop_);
   const bool work = has_work();
   if (!work) {

@@ -1,19 +1,35 @@
 // SPDX-License-Identifier: MIT
-#ifndef GTCP_DETAIL_CONN_RECEIVE_HPP
-#define GTCP_DETAIL_CONN_RECEIVE_HPP
+#ifndef GTCP_IMPL_CONN_RECEIVE_HPP
+#define GTCP_IMPL_CONN_RECEIVE_HPP
 
 // The receiving half of conn_state. One step, try_receive, serves the blocking and the asynchronous form; they differ
 // in how they wait: in poll with the thread's waker, or through Asio with a timer.
 
 #include <gtcp/detail/conn_state.hpp>
-#include <gtcp/detail/conn_wait.hpp>
+#include <gtcp/impl/conn_wait.hpp>
 
+#include <asio/bind_cancellation_slot.hpp>
+#include <asio/cancellation_type.hpp>
+#include <asio/socket_base.hpp>
+#include <asio/steady_timer.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+#include <system_error>
 #include <thread>
+#include <utility>
 
 namespace gtcp::detail {
 
-inline std::error_code conn_state::receive(recv_goal&& goal, const time_limit& limit, std::string& into,
-                                           bool may_wait) {
+GTCP_DECL std::error_code conn_state::receive(recv_goal&& goal, const time_limit& limit, std::string& into,
+                                              bool may_wait) {
   if (may_wait && (on_runtime_thread() || gathers() == gathering::by_dispatch)) return Errc::WouldDeadlock;
   if (closed()) return Errc::Closed;
   thread_receiver self(std::move(goal), limit);
@@ -25,7 +41,7 @@ inline std::error_code conn_state::receive(recv_goal&& goal, const time_limit& l
   return receive_as_holder(self, into, may_wait);
 }
 
-inline bool conn_state::receive_buffered(recv_goal& goal, std::string& into) {
+GTCP_DECL bool conn_state::receive_buffered(recv_goal& goal, std::string& into) {
   if (closed() || !lane_.try_lock()) return false;
   unlock_at_exit guard{*this};
   if (closed()) return false;
@@ -35,7 +51,7 @@ inline bool conn_state::receive_buffered(recv_goal& goal, std::string& into) {
   return true;
 }
 
-inline void conn_state::start(async_receiver& op) {
+GTCP_DECL void conn_state::start(async_receiver& op) {
   if (closed()) return op.complete(Errc::Closed, false);
   if (lane_.try_lock()) {
     op.holds_lane_ = true;
@@ -59,7 +75,7 @@ inline void conn_state::start(async_receiver& op) {
   lane::run(advance(op, {}, false));
 }
 
-inline void conn_state::stop_receive(std::uint64_t id, std::error_code reason) {
+GTCP_DECL void conn_state::stop_receive(std::uint64_t id, std::error_code reason) {
   std::unique_lock lock(mutex_);
   for (receiver* entry = receivers_; entry != nullptr; entry = entry->next_) {
     async_receiver* const op = entry->asynchronous();
@@ -74,14 +90,14 @@ inline void conn_state::stop_receive(std::uint64_t id, std::error_code reason) {
   }
 }
 
-inline void conn_state::set_recv_deadline(clock::time_point at) {
+GTCP_DECL void conn_state::set_recv_deadline(clock::time_point at) {
   recv_deadline_.set(at);
   const std::lock_guard lock(mutex_);
   for (receiver* entry = receivers_; entry != nullptr; entry = entry->next_) entry->deadline_changed();
 }
 
-inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, bool try_once, std::string& into,
-                                                    std::error_code& error, wait_direction& wait_for) {
+GTCP_DECL conn_state::progress conn_state::try_receive(receiver& self, bool quiet, bool try_once, std::string& into,
+                                                       std::error_code& error, wait_direction& wait_for) {
   if (self.goal.is_handshake()) return try_handshake(error, wait_for);
   async_receiver* const op = self.asynchronous();
   for (;;) {
@@ -153,11 +169,11 @@ inline conn_state::progress conn_state::try_receive(receiver& self, bool quiet, 
   }
 }
 
-inline bool conn_state::ends_here(const recv_goal& goal) const noexcept {
+GTCP_DECL bool conn_state::ends_here(const recv_goal& goal) const noexcept {
   return draining_.load(std::memory_order_acquire) && input_.empty() && !goal.is_handshake();
 }
 
-inline conn_state::progress conn_state::try_handshake(std::error_code& error, wait_direction& wait_for) {
+GTCP_DECL conn_state::progress conn_state::try_handshake(std::error_code& error, wait_direction& wait_for) {
   const io_result step = transport_->handshake();
   error = step.error;
   if (IsFatal(error)) note_end(error);
@@ -167,7 +183,7 @@ inline conn_state::progress conn_state::try_handshake(std::error_code& error, wa
   return progress::must_wait;
 }
 
-inline void conn_state::divide_replies() noexcept {
+GTCP_DECL void conn_state::divide_replies() noexcept {
   // A peer that shares the only processor would but interrupt.
   static const std::size_t parts = std::thread::hardware_concurrency() == 1 ? 1 : 4;
   constexpr std::size_t smallest = 2048;  // of less each write costs more than the peer gains
@@ -175,20 +191,20 @@ inline void conn_state::divide_replies() noexcept {
   reply_at_ = input_.size() - std::min(input_.size(), reply_part_);
 }
 
-inline void conn_state::let_replies_go() {
+GTCP_DECL void conn_state::let_replies_go() {
   if (input_.size() > reply_at_) return;
   reply_at_ -= std::min(reply_at_, reply_part_);
   outbox_.flush_replies();
 }
 
-inline void conn_state::take(const recv_verdict& verdict, gathering how, std::string& into) {
+GTCP_DECL void conn_state::take(const recv_verdict& verdict, gathering how, std::string& into) {
   let_replies_go();
   assign_bytes(into, input_.data() + verdict.skip, verdict.size);
   consume(verdict);
   note_input(input_.empty() ? nullptr : reader_mark(how));
 }
 
-inline bool conn_state::pumps(async_receiver& op, const recv_verdict& verdict) {
+GTCP_DECL bool conn_state::pumps(async_receiver& op, const recv_verdict& verdict) {
   if (!op.is_pump_) return false;
   if (std::exchange(op.tried_again_, false)) rearm_gate::of_this_thread().note(true);
   let_replies_go();
@@ -198,7 +214,7 @@ inline bool conn_state::pumps(async_receiver& op, const recv_verdict& verdict) {
   return true;
 }
 
-inline void conn_state::consume(const recv_verdict& verdict) noexcept {
+GTCP_DECL void conn_state::consume(const recv_verdict& verdict) noexcept {
   input_.consume(verdict.skip + verdict.size + verdict.drop);
   // Only a package has something before its payload.
   if (verdict.skip != 0) pkgs_in_.store(pkgs_in_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
@@ -211,18 +227,18 @@ inline void conn_state::consume(const recv_verdict& verdict) noexcept {
   if (lease_ != nullptr) lease_->note_receive();
 }
 
-inline void conn_state::note_input(const char* reader) noexcept {
+GTCP_DECL void conn_state::note_input(const char* reader) noexcept {
   // Written only when they change, since senders look at them.
   if (!input_came_.load(std::memory_order_relaxed)) input_came_.store(true, std::memory_order_relaxed);
   if (reader_.load(std::memory_order_relaxed) != reader) reader_.store(reader, std::memory_order_relaxed);
 }
 
-inline void conn_state::before_waiting() {
+GTCP_DECL void conn_state::before_waiting() {
   note_input(nullptr);
   outbox_.flush_held();
 }
 
-inline std::error_code conn_state::queue_for_lane(thread_receiver& self) {
+GTCP_DECL std::error_code conn_state::queue_for_lane(thread_receiver& self) {
   std::unique_lock lock(mutex_);
   if (closed()) return Errc::Closed;
   if (lane_.lock_or_queue(self)) return {};
@@ -246,7 +262,7 @@ inline std::error_code conn_state::queue_for_lane(thread_receiver& self) {
   return self.stop;
 }
 
-inline std::error_code conn_state::receive_as_holder(thread_receiver& self, std::string& into, bool may_wait) {
+GTCP_DECL std::error_code conn_state::receive_as_holder(thread_receiver& self, std::string& into, bool may_wait) {
   bool quiet = false;
   bool last_try = !may_wait;
   for (;;) {
@@ -289,7 +305,7 @@ inline std::error_code conn_state::receive_as_holder(thread_receiver& self, std:
   }
 }
 
-inline void conn_state::begin_wait(const recv_goal& goal) noexcept {
+GTCP_DECL void conn_state::begin_wait(const recv_goal& goal) noexcept {
   if (limits_ == nullptr) return;
   // Of a layer's record every byte counts, too: as life, and as the beginning of a package.
   const input_below below = transport_->below();
@@ -297,12 +313,12 @@ inline void conn_state::begin_wait(const recv_goal& goal) noexcept {
   limits_->begin_wait(clock::now(), bytes_in_.load(std::memory_order_relaxed) + below.bytes, in_pkg);
 }
 
-inline void conn_state::end_wait() noexcept {
+GTCP_DECL void conn_state::end_wait() noexcept {
   if (limits_ != nullptr) limits_->end_wait(clock::now());
 }
 
-inline bool conn_state::receive_busily(thread_receiver& self, clock::time_point until, std::string& into,
-                                       std::error_code& error, wait_direction& wait_for) {
+GTCP_DECL bool conn_state::receive_busily(thread_receiver& self, clock::time_point until, std::string& into,
+                                          std::error_code& error, wait_direction& wait_for) {
   until = std::min(until, clock::now() + busy_wait_);
   do {
     if (try_receive(self, false, false, into, error, wait_for) == progress::done) return true;
@@ -310,7 +326,7 @@ inline bool conn_state::receive_busily(thread_receiver& self, clock::time_point 
   return false;
 }
 
-inline lane_waiter* conn_state::advance(async_receiver& op, std::error_code stop, bool may_dispatch) {
+GTCP_DECL lane_waiter* conn_state::advance(async_receiver& op, std::error_code stop, bool may_dispatch) {
   for (;;) {
     std::error_code error;
     try {
@@ -358,7 +374,7 @@ inline lane_waiter* conn_state::advance(async_receiver& op, std::error_code stop
   }
 }
 
-inline lane_waiter* conn_state::finish(async_receiver& op, std::error_code error, bool may_dispatch) {
+GTCP_DECL lane_waiter* conn_state::finish(async_receiver& op, std::error_code error, bool may_dispatch) {
   lane_waiter* next = nullptr;
   bool is_abandoned = false;
   {
@@ -387,7 +403,7 @@ inline lane_waiter* conn_state::finish(async_receiver& op, std::error_code error
   return next;
 }
 
-inline void conn_state::await_readable(async_receiver& op, wait_direction wait_for) {
+GTCP_DECL void conn_state::await_readable(async_receiver& op, wait_direction wait_for) {
   const auto what = wait_for == wait_direction::write ? asio::socket_base::wait_write : asio::socket_base::wait_read;
   auto& socket = open_watch();
   op.stage_ = async_receiver::stage::waiting;
@@ -398,7 +414,7 @@ inline void conn_state::await_readable(async_receiver& op, wait_direction wait_f
   });
 }
 
-inline bool conn_state::tries_again(async_receiver& op, wait_direction wait_for) {
+GTCP_DECL bool conn_state::tries_again(async_receiver& op, wait_direction wait_for) {
   rearm_gate& gate = rearm_gate::of_this_thread();
   if (std::exchange(op.tried_again_, false)) {
     gate.note(false);
@@ -408,17 +424,17 @@ inline bool conn_state::tries_again(async_receiver& op, wait_direction wait_for)
   return op.tried_again_ = true;
 }
 
-inline void conn_state::await_turn_of(async_receiver& op) {
+GTCP_DECL void conn_state::await_turn_of(async_receiver& op) {
   op.stage_ = async_receiver::stage::waiting;
   entrust(op, [&](wait_handler&& handler) { post_to(waiting_executor(), std::move(handler)); });
 }
 
-inline void conn_state::await_room(async_receiver& op) {
+GTCP_DECL void conn_state::await_room(async_receiver& op) {
   op.room_ = std::make_unique<room_waiter>(op);
   if (outbox_.await_room(*op.room_) == send_outcome::done) op.resume();
 }
 
-inline void conn_state::await_writable_for_receivers() {
+GTCP_DECL void conn_state::await_writable_for_receivers() {
   // One wait serves all of them: it may outlive the receiver that began it.
   if (writable_awaited_) return;
   open_watch().async_wait(asio::socket_base::wait_write, [weak = weak_from_this()](std::error_code) {
@@ -435,7 +451,7 @@ inline void conn_state::await_writable_for_receivers() {
   writable_awaited_ = true;
 }
 
-inline void conn_state::on_wait_over(async_receiver& op) {
+GTCP_DECL void conn_state::on_wait_over(async_receiver& op) {
   std::error_code stop;
   {
     std::unique_lock lock(mutex_);
@@ -453,7 +469,7 @@ inline void conn_state::on_wait_over(async_receiver& op) {
   lane::run(advance(op, stop, true));
 }
 
-inline void conn_state::abandon(async_receiver& op) noexcept {
+GTCP_DECL void conn_state::abandon(async_receiver& op) noexcept {
   const std::shared_ptr<conn_state> conn = op.conn_;
   lane_waiter* next = nullptr;
   {
@@ -465,7 +481,7 @@ inline void conn_state::abandon(async_receiver& op) noexcept {
   lane::run(next);
 }
 
-inline bool conn_state::stop(async_receiver& op, std::error_code reason) {
+GTCP_DECL bool conn_state::stop(async_receiver& op, std::error_code reason) {
   if (op.stop) return false;
   op.stop = reason;
   if (op.stage_ == async_receiver::stage::queued && lane_.withdraw(op)) {
@@ -477,12 +493,12 @@ inline bool conn_state::stop(async_receiver& op, std::error_code reason) {
   return false;
 }
 
-inline clock::time_point conn_state::give_up_time(const async_receiver& op) const noexcept {
+GTCP_DECL clock::time_point conn_state::give_up_time(const async_receiver& op) const noexcept {
   const clock::time_point until = op.limit.resolve(recv_deadline_);
   return op.may_end_quietly_ ? std::min(until, clock::now() + buffer_wait()) : until;
 }
 
-inline void conn_state::arm_timer(async_receiver& op, clock::time_point until) {
+GTCP_DECL void conn_state::arm_timer(async_receiver& op, clock::time_point until) {
   if (until == no_deadline) {
     op.timer_.reset();
     return;
@@ -501,7 +517,7 @@ inline void conn_state::arm_timer(async_receiver& op, clock::time_point until) {
   }
 }
 
-inline void conn_state::list(receiver& entry) noexcept {
+GTCP_DECL void conn_state::list(receiver& entry) noexcept {
   if (std::exchange(entry.listed_, true)) return;
   entry.previous_ = nullptr;
   entry.next_ = receivers_;
@@ -509,26 +525,36 @@ inline void conn_state::list(receiver& entry) noexcept {
   receivers_ = &entry;
 }
 
-inline void conn_state::unlist(receiver& entry) noexcept {
+GTCP_DECL void conn_state::unlist(receiver& entry) noexcept {
   if (!std::exchange(entry.listed_, false)) return;
   (entry.previous_ != nullptr ? entry.previous_->next_ : receivers_) = entry.next_;
   if (entry.next_ != nullptr) entry.next_->previous_ = entry.previous_;
 }
 
-inline void room_waiter::destroy() noexcept { conn_state::abandon(op_); }
+GTCP_DECL void room_waiter::destroy() noexcept { conn_state::abandon(op_); }
 
-inline bool async_receiver::granted() {
+GTCP_DECL bool async_receiver::granted() {
   holds_lane_ = true;
   stage_ = is_pump_ ? stage::waiting : stage::stepping;  // a pump goes on in its own context
   return true;
 }
 
-inline lane_waiter* async_receiver::resume() {
+GTCP_DECL lane_waiter* async_receiver::resume() {
   const std::shared_ptr<conn_state> conn = conn_;
   return conn->advance(*this, {}, false);
 }
 
-inline void async_receiver::deadline_changed() { conn_->arm_timer(*this, conn_->give_up_time(*this)); }
+GTCP_DECL void async_receiver::deadline_changed() { conn_->arm_timer(*this, conn_->give_up_time(*this)); }
+
+GTCP_DECL bool conn_state::take_buffered(std::string& into, gathering how) {
+  if (!is_simple_ || closed() || !lane_.try_lock()) return false;
+  unlock_at_exit guard{*this};
+  if (closed()) return false;
+  const recv_verdict verdict = judge_package(format_, input_.view());
+  if (verdict.what != recv_verdict::kind::take) return false;
+  take(verdict, how, into);
+  return true;
+}
 
 }  // namespace gtcp::detail
 

@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: MIT
+
+// The library, for the echo server that is compiled apart from it.
+
+#include <gtcp/src.hpp>
