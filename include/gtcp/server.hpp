@@ -257,6 +257,11 @@ class Server {
   std::shared_ptr<detail::server_state> state_;
 };
 
+namespace detail {
+/// GetServer(name) returns it from now on.
+GTCP_DECL void name_server(std::string_view name, const Server& server);
+}  // namespace detail
+
 /// Makes a server; with a name GetServer returns it, and it lives until the process ends or the name goes to another.
 ///
 /// Source: GoFrame: gtcp.NewServer.

@@ -204,7 +204,7 @@ inline Server NewServerKeyCrt(std::string_view address, const std::string& crt_f
   std::error_code error;
   server.SetTLSKeyCrt(crt_file, key_file, on_error.Throws() ? OnError() : OnError(error));
   on_error.Report(error, [] { return std::string(); });
-  if (!error && !name.empty()) detail::server_registry::instance().set(name, server);
+  if (!error && !name.empty()) detail::name_server(name, server);
   return server;
 }
 

@@ -4,6 +4,7 @@
 // error that says so, exactly one completion, and a connection that works or says that it does not. The peer gets whole
 // packages in any case.
 
+#include <gtcp/detail/conn_pool.hpp>
 #include <gtcp/gtcp.hpp>
 
 #include "support/allocation_sweep.hpp"

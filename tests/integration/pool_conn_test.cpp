@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 
+#include <gtcp/detail/conn_pool.hpp>
 #include <gtcp/msg.hpp>
 #include <gtcp/pool_conn.hpp>
 #include <gtcp/server.hpp>

@@ -3,6 +3,7 @@
 // What happens to a server when the system is short of something. Tests that take it away run in a process of their
 // own.
 
+#include <gtcp/detail/server_accept.hpp>
 #include <gtcp/server.hpp>
 
 #include <gtcp/dial.hpp>

@@ -2,6 +2,7 @@
 
 // Pooled connections with TLS: the same as without, but for how they are opened and what keeps them apart.
 
+#include <gtcp/detail/conn_pool.hpp>
 #include <gtcp/pool_conn.hpp>
 #include <gtcp/runtime.hpp>
 #include <gtcp/server.hpp>

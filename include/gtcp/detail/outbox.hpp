@@ -43,6 +43,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <span>
 #include <system_error>
@@ -51,6 +52,9 @@
 namespace gtcp::detail {
 
 enum class send_outcome { done, waiting, refused };
+
+/// Returns until when who waits does so; no_deadline is for ever.
+using deadline_source = std::function<clock::time_point()>;
 
 /// Thread safety: all members may be called by any thread.
 class outbox {
@@ -78,8 +82,7 @@ class outbox {
 
   /// Waits, in the calling thread, until what send() or flush() called waiting is done, or gives up at the deadline.
   /// `deadline` is asked again after every wake-up.
-  template <class Deadline>
-  void wait(outbox_waiter& waiter, thread_wait& self, const Deadline& deadline);
+  void wait(outbox_waiter& waiter, thread_wait& self, const deadline_source& deadline);
 
   /// Ends the wait of an asynchronous operation: it is withdrawn whole, or, with a byte out, it goes out whole.
   void stop(std::uint64_t id, std::error_code reason);
@@ -254,8 +257,7 @@ class outbox {
   }
 
   /// Waits until nobody else writes, and writes. Afterwards the record is done, or in the queue.
-  template <class Deadline>
-  void wait_for_claim(send_record& record, thread_wait& self, const Deadline& deadline,
+  void wait_for_claim(send_record& record, thread_wait& self, const deadline_source& deadline,
                       std::unique_lock<short_mutex>& lock);
 
   void withdraw_claim(send_record& record) noexcept {

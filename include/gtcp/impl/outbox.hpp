@@ -109,8 +109,7 @@ GTCP_DECL send_outcome outbox::send(send_record& record, bool may_wait, thread_w
   return send_outcome::waiting;
 }
 
-template <class Deadline>
-void outbox::wait(outbox_waiter& waiter, thread_wait& self, const Deadline& deadline) {
+GTCP_DECL void outbox::wait(outbox_waiter& waiter, thread_wait& self, const deadline_source& deadline) {
   std::unique_lock lock(mutex_);
   if (!waiter.is_flush_) wait_for_claim(static_cast<send_record&>(waiter), self, deadline, lock);
   while (!waiter.done) {

@@ -91,9 +91,8 @@ GTCP_DECL void outbox::stop_writing() {
   next.thread_->wake();
 }
 
-template <class Deadline>
-void outbox::wait_for_claim(send_record& record, thread_wait& self, const Deadline& deadline,
-                            std::unique_lock<short_mutex>& lock) {
+GTCP_DECL void outbox::wait_for_claim(send_record& record, thread_wait& self, const deadline_source& deadline,
+                                      std::unique_lock<short_mutex>& lock) {
   constexpr int looks = 100;  // who writes now is done in some microseconds
   while (record.claim_ != claim::none) {
     const clock::time_point until = deadline();

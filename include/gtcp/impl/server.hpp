@@ -217,12 +217,16 @@ class server_registry {
   std::map<std::string, Server> servers_;
 };
 
+GTCP_DECL void name_server(std::string_view name, const Server& server) {
+  server_registry::instance().set(name, server);
+}
+
 }  // namespace detail
 
 GTCP_DECL Server NewServer(std::string_view address, Server::Handler handler, std::string_view name,
                            const ServerOption& option) {
   const Server server(address, std::move(handler), option);
-  if (!name.empty()) detail::server_registry::instance().set(name, server);
+  if (!name.empty()) detail::name_server(name, server);
   return server;
 }
 
