@@ -3,6 +3,8 @@
 // What packages cost in system calls: those that move bytes counted at the transport, those that wait where the linker
 // lets us. No clock, no luck: all of it happens in one thread.
 
+#include <gtcp/server.hpp>
+
 #include "counting/answerer.hpp"
 #include "counting/counters.hpp"
 #include "support/conn_pair.hpp"
@@ -17,6 +19,8 @@
 
 #include <future>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <thread>
 
 namespace {
@@ -97,6 +101,31 @@ TEST_P(Calls, OfManyPipelinedRequestsAreAWriteForEachQuarter) {
   expect_writes_of_answers(GetParam(), 128, parts);
   const unsigned turns = GetParam() == answer_kind::callback ? 3 : 0;  // of others, before which all of it leaves
   expect_writes_of_answers(GetParam(), 1'000, parts + turns);
+}
+
+// Most clients speak first, and have done so when they are accepted.
+TEST(ServedConn, IsReadBeforeItIsWaitedFor) {
+  asio::io_context context{1};
+  gtcp_test::switch_off_rearming();
+  const gtcp::Server server("127.0.0.1:0", nullptr, {.Conn = {.Executor = context.get_executor()}});
+  server.SetPkgHandler([](gtcp::Conn& conn, std::string_view pkg) { conn.SendPkg(pkg); });
+  server.Listen();
+  server.AsyncRun([](std::error_code) {});
+  context.poll();  // now it waits for a connection
+  {
+    gtcp_test::raw_peer peer = gtcp_test::connect_raw(server.GetListenedPort());
+    peer.write(framed("hello"));
+    const counts before = counts_of_this_thread();
+    while (peer.available() == 0) context.run_one();
+#if GTCP_TESTS_COUNT_WAITS
+    const std::size_t for_listener = 1;
+    const std::size_t for_next_pkg = 2;
+    EXPECT_LE((counts_of_this_thread() - before).epoll_orders, for_listener + for_next_pkg);
+#endif
+    EXPECT_EQ(peer.read_pkg(), "hello");
+  }
+  server.Close();
+  context.run();
 }
 
 INSTANTIATE_TEST_SUITE_P(Of, Calls,

@@ -148,7 +148,8 @@ class async_receive_op final : public async_receiver {
  public:
   async_receive_op(Handler&& handler, const conn_ptr& state, recv_goal&& wanted, time_limit give_up_at,
                    std::string* target)
-      : async_receiver(state, std::move(wanted), give_up_at, target), pending_(std::move(handler), state->executor()) {}
+      : async_receiver(state, std::move(wanted), give_up_at, place_for_result(target)),
+        pending_(std::move(handler), state->executor()) {}
 
   /// If it throws, the handler is as it was.
   static void start(Handler&& handler, const conn_ptr& conn, recv_goal&& goal, time_limit limit, const Retry& retry,
@@ -170,17 +171,29 @@ class async_receive_op final : public async_receiver {
   void complete(std::error_code error, bool may_dispatch) override {
     const conn_ptr state = conn();
     pending_handler<Handler> pending(std::move(pending_));
-    [[maybe_unused]] std::string bytes = std::move(result);
-    op_memory<async_receive_op, Handler>::free(this, pending.handler());
-    if constexpr (WithResult)
+    if constexpr (WithResult) {
+      std::string bytes = std::move(result_);
+      op_memory<async_receive_op, Handler>::free(this, pending.handler());
       std::move(pending).complete(may_dispatch, error, std::move(bytes));
-    else
+    } else {
+      op_memory<async_receive_op, Handler>::free(this, pending.handler());
       std::move(pending).complete(may_dispatch, error);
+    }
   }
 
   void destroy() noexcept override { op_memory<async_receive_op, Handler>::drop(this, pending_); }
 
  private:
+  struct no_result {};
+
+  std::string* place_for_result([[maybe_unused]] std::string* target) noexcept {
+    if constexpr (WithResult)
+      return &result_;
+    else
+      return target;
+  }
+
+  [[no_unique_address]] std::conditional_t<WithResult, std::string, no_result> result_;
   pending_handler<Handler> pending_;
 };
 

@@ -371,7 +371,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   /// Tries to reach the goal without waiting. Only for the holder of the lane. `try_once`: read even where nothing is
   /// expected.
-  progress try_receive(receiver& self, bool quiet, bool try_once, std::string& into, std::error_code& error,
+  progress try_receive(receiver& self, bool quiet, bool try_once, std::string* into, std::error_code& error,
                        wait_direction& wait_for);
 
   /// The same for the goal of a handshake.
@@ -449,6 +449,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   void on_wait_over(async_receiver& op);
 
   static void abandon(async_receiver& op) noexcept;
+
+  /// Under the mutex: ends the wait of a receiver through Asio. Whoever else waits so for the descriptor begins anew.
+  void interrupt(async_receiver& op) noexcept;
 
   /// Under the mutex. Returns whether the caller must complete it.
   bool stop(async_receiver& op, std::error_code reason);

@@ -19,12 +19,25 @@
 #include <asio/this_coro.hpp>
 #include <asio/use_awaitable.hpp>
 
+#include <cstddef>
 #include <exception>
 #include <memory>
+#include <memory_resource>
 #include <system_error>
 #include <utility>
 
 namespace gtcp::detail {
+
+/// The handler of a guarded wait. Its memory is not of those blocks that io threads use again: it is larger than what a
+/// connection waits with, which would get it, and may keep it for days.
+template <class Pending>
+struct guarded_handler {
+  using allocator_type = std::pmr::polymorphic_allocator<std::byte>;
+  std::shared_ptr<Pending> kept;
+
+  allocator_type get_allocator() const noexcept { return std::pmr::new_delete_resource(); }
+  void operator()(const std::error_code& error) const { std::move(*kept).complete(true, error); }
+};
 
 /// Waits by `begin(handler)`, which begins a wait of Asio's; the handler takes a std::error_code, and belongs to
 /// `executor`. Completes with void(std::error_code).
@@ -37,9 +50,7 @@ auto async_guarded(asio::any_io_executor executor, Begin begin, Token&& token) {
         std::shared_ptr<pending> kept;
         try {
           kept = std::make_shared<pending>(std::move(handler), io);
-          start(asio::bind_cancellation_slot(slot, asio::bind_executor(io, [kept](std::error_code error) {
-                                               std::move(*kept).complete(true, error);
-                                             })));
+          start(asio::bind_cancellation_slot(slot, asio::bind_executor(io, guarded_handler<pending>{kept})));
         } catch (const std::exception&) {
           if (kept != nullptr) return std::move(*kept).complete(false, no_memory_error());
           refuse(

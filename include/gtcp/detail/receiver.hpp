@@ -12,7 +12,6 @@
 #include <gtcp/pkg_option.hpp>
 
 #include <asio/any_io_executor.hpp>
-#include <asio/cancellation_signal.hpp>
 #include <asio/steady_timer.hpp>
 
 #include <cstdint>
@@ -67,13 +66,12 @@ class room_waiter final : public flush_record {
 /// An asynchronous receive without its handler, which only the template on top of it knows.
 class async_receiver : public receiver {
  public:
-  async_receiver(std::shared_ptr<conn_state> conn, recv_goal&& wanted, time_limit give_up_at, std::string* target)
-      : receiver(std::move(wanted), give_up_at), into(target != nullptr ? target : &result), conn_(std::move(conn)) {}
+  /// `into`: where the result goes; nullptr if it is_pump_.
+  async_receiver(std::shared_ptr<conn_state> conn, recv_goal&& wanted, time_limit give_up_at, std::string* into)
+      : receiver(std::move(wanted), give_up_at), conn_(std::move(conn)), into_(into) {}
 
   std::uint64_t id = 0;
   Retry retry{};
-  std::string result;
-  std::string* into;
 
   /// Is given a package, if it is_pump_.
   virtual void deliver(std::string_view) {}
@@ -102,6 +100,7 @@ class async_receiver : public receiver {
   enum class stage : unsigned char { stepping, queued, waiting };
 
   std::shared_ptr<conn_state> conn_;
+  std::string* const into_;
   stage stage_ = stage::stepping;
   bool holds_lane_ = false;
   bool last_try_ = false;
@@ -109,7 +108,6 @@ class async_receiver : public receiver {
   bool is_abandoned_ = false;  ///< its context has ended
   bool tried_again_ = false;   ///< it waited for its turn instead of for input
   bool wants_write_ = false;   ///< the wait is over, too, when the transport takes bytes
-  asio::cancellation_signal wait_signal_;
   std::unique_ptr<asio::steady_timer> timer_;
   std::unique_ptr<asio::steady_timer> pause_;  ///< between tries
   std::unique_ptr<room_waiter> room_;          ///< for the outbox

@@ -37,13 +37,13 @@ struct recv_verdict {
 };
 
 /// Looks for a package at the front of what came.
-inline recv_verdict judge_package(const pkg_format& format, std::string_view buffered) {
-  if (buffered.size() < format.header_size) return recv_verdict::need(format.header_size);
+inline recv_verdict judge_package(std::size_t header_size, std::size_t max_data_size, std::string_view buffered) {
+  if (buffered.size() < header_size) return recv_verdict::need(header_size);
   std::size_t size = 0;
-  for (std::size_t i = 0; i < format.header_size; ++i) size = size << 8 | static_cast<unsigned char>(buffered[i]);
-  if (size > format.max_data_size) return recv_verdict::fail(Errc::PkgTooLarge, size);
-  const std::size_t total = format.header_size + size;
-  return buffered.size() < total ? recv_verdict::need(total) : recv_verdict::take(format.header_size, size);
+  for (std::size_t i = 0; i < header_size; ++i) size = size << 8 | static_cast<unsigned char>(buffered[i]);
+  if (size > max_data_size) return recv_verdict::fail(Errc::PkgTooLarge, size);
+  const std::size_t total = header_size + size;
+  return buffered.size() < total ? recv_verdict::need(total) : recv_verdict::take(header_size, size);
 }
 
 class recv_goal {
@@ -54,7 +54,8 @@ class recv_goal {
   /// One package.
   static recv_goal package(const pkg_format& format) {
     recv_goal goal(kind::package);
-    goal.format_ = format;
+    goal.header_size_ = static_cast<unsigned char>(format.header_size);
+    goal.length_ = format.max_data_size;
     return goal;
   }
 
@@ -85,7 +86,7 @@ class recv_goal {
   /// nothing more came for the time that ends_when_quiet() asks for.
   recv_verdict judge(std::string_view buffered, bool ended, bool quiet = false) {
     if (kind_ != kind::package) return judge_bytes(buffered, ended, quiet);
-    const recv_verdict verdict = judge_package(format_, buffered);
+    const recv_verdict verdict = judge_package(header_size_, length_, buffered);
     if (!ended || verdict.what != recv_verdict::kind::need_more) return verdict;
     return buffered.empty() ? recv_verdict::end() : recv_verdict::fail(Errc::PkgTruncated);
   }
@@ -122,9 +123,9 @@ class recv_goal {
 
   kind kind_;
   bool keep_delimiter_ = false;
-  pkg_format format_{};
-  std::size_t length_ = 0;    ///< exactly: how many bytes; until: the limit
-  std::size_t searched_ = 0;  ///< until: where the next search starts
+  unsigned char header_size_ = 0;  ///< package
+  std::size_t length_ = 0;         ///< exactly: how many bytes; until, package: the limit
+  std::size_t searched_ = 0;       ///< until: where the next search starts
   std::string delimiter_;
 };
 

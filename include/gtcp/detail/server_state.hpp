@@ -31,6 +31,7 @@
 #include <asio/co_spawn.hpp>
 #include <asio/detached.hpp>
 
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -262,7 +263,6 @@ class server_state : public std::enable_shared_from_this<server_state> {
       if (!settings.Executor) settings.Executor = executor;
       const bool own_threads = !settings.Executor;
       const bool by_thread = !pumps && !handler.is_coroutine();
-      if (own_threads && !by_thread) settings.Executor = Runtime::Default().get_executor();
       if (const std::error_code error = listener.apply(settings, accepted)) {
         log(LogLevel::Warning, [&error] { return "connection refused, its options can't be set: " + error.message(); });
         return;
@@ -280,7 +280,8 @@ class server_state : public std::enable_shared_from_this<server_state> {
       if (pumps) {
         server_session::pump(std::move(session));
       } else if (!by_thread) {
-        asio::co_spawn(settings.Executor, server_session::serve(std::move(session)), asio::detached);
+        const asio::any_io_executor io = conn.get_executor();
+        asio::co_spawn(io, server_session::serve(std::move(session)), asio::detached);
       } else {
         threads_->run(std::move(session));
       }

@@ -17,6 +17,11 @@ namespace gtcp::detail {
 /// A second object for the descriptor, through which Asio waits.
 class watch {
  public:
+  watch() = default;
+  ~watch() { release(); }
+  watch(const watch&) = delete;
+  watch& operator=(const watch&) = delete;
+
   /// Returns the object, made on the executor that `executor()` returns when there is none yet.
   template <class Executor>
   asio::generic::stream_protocol::socket& open(const Executor& executor, native_socket descriptor) {
@@ -33,7 +38,14 @@ class watch {
     return *socket_;
   }
 
-  /// Ends all waits, and leaves the descriptor open.
+  /// Ends all waits that are under way.
+  void cancel() noexcept {
+    if (!socket_) return;
+    std::error_code ignored;
+    socket_->cancel(ignored);
+  }
+
+  /// Ends all waits for good, and leaves the descriptor open.
   void release() noexcept {
     if (!socket_) return;
     std::error_code ignored;

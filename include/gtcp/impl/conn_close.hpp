@@ -15,7 +15,6 @@
 
 #include <gtcp/detail/conn_state.hpp>
 
-#include <asio/cancellation_type.hpp>
 #include <asio/socket_base.hpp>
 #include <asio/steady_timer.hpp>
 
@@ -127,7 +126,7 @@ GTCP_DECL void conn_state::drain() {
     if (op == nullptr)
       entry->deadline_changed();
     else if (op->stage_ == async_receiver::stage::waiting && op->holds_lane_)
-      op->wait_signal_.emit(asio::cancellation_type::all);
+      interrupt(*op);
   }
 }
 

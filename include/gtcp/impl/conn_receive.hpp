@@ -8,8 +8,6 @@
 #include <gtcp/detail/conn_state.hpp>
 #include <gtcp/impl/conn_wait.hpp>
 
-#include <asio/bind_cancellation_slot.hpp>
-#include <asio/cancellation_type.hpp>
 #include <asio/socket_base.hpp>
 #include <asio/steady_timer.hpp>
 
@@ -96,7 +94,7 @@ GTCP_DECL void conn_state::set_recv_deadline(clock::time_point at) {
   for (receiver* entry = receivers_; entry != nullptr; entry = entry->next_) entry->deadline_changed();
 }
 
-GTCP_DECL conn_state::progress conn_state::try_receive(receiver& self, bool quiet, bool try_once, std::string& into,
+GTCP_DECL conn_state::progress conn_state::try_receive(receiver& self, bool quiet, bool try_once, std::string* into,
                                                        std::error_code& error, wait_direction& wait_for) {
   if (self.goal.is_handshake()) return try_handshake(error, wait_for);
   async_receiver* const op = self.asynchronous();
@@ -112,7 +110,7 @@ GTCP_DECL conn_state::progress conn_state::try_receive(receiver& self, bool quie
       continue;
     }
     if (verdict.what == recv_verdict::kind::take) {
-      take(verdict, op != nullptr ? gathering::by_task : gathering::by_thread, into);
+      take(verdict, op != nullptr ? gathering::by_task : gathering::by_thread, *into);
       return progress::done;
     }
     if (verdict.what == recv_verdict::kind::ended || verdict.what == recv_verdict::kind::fail) {
@@ -269,7 +267,7 @@ GTCP_DECL std::error_code conn_state::receive_as_holder(thread_receiver& self, s
     if (closed()) return Errc::Closed;
     std::error_code error;
     wait_direction wait_for = wait_direction::none;
-    if (try_receive(self, quiet, last_try, into, error, wait_for) == progress::done) return error;
+    if (try_receive(self, quiet, last_try, &into, error, wait_for) == progress::done) return error;
     input_.shrink();
     before_waiting();
     if (!may_wait) return asio::error::would_block;
@@ -321,7 +319,7 @@ GTCP_DECL bool conn_state::receive_busily(thread_receiver& self, clock::time_poi
                                           std::error_code& error, wait_direction& wait_for) {
   until = std::min(until, clock::now() + busy_wait_);
   do {
-    if (try_receive(self, false, false, into, error, wait_for) == progress::done) return true;
+    if (try_receive(self, false, false, &into, error, wait_for) == progress::done) return true;
   } while (!closed() && clock::now() < until);
   return false;
 }
@@ -332,7 +330,7 @@ GTCP_DECL lane_waiter* conn_state::advance(async_receiver& op, std::error_code s
     try {
       const bool quiet = stop == Errc::Timeout && op.goal.ends_when_quiet();
       wait_direction wait_for = wait_direction::none;
-      const progress step = try_receive(op, quiet, op.last_try_, *op.into, error, wait_for);
+      const progress step = try_receive(op, quiet, op.last_try_, op.into_, error, wait_for);
       if (step == progress::done) {
         if (op.tried_again_) rearm_gate::of_this_thread().note(true);
         if (op.is_pump_) before_waiting();  // its last package was not the last one that it sent
@@ -387,9 +385,7 @@ GTCP_DECL lane_waiter* conn_state::finish(async_receiver& op, std::error_code er
         arm_timer(op, give_up_time(op));
         op.stage_ = async_receiver::stage::waiting;
         op.pause_ = std::make_unique<asio::steady_timer>(waiting_executor(), retry_pause(op.retry));
-        entrust(op, [&](wait_handler&& handler) {
-          op.pause_->async_wait(asio::bind_cancellation_slot(op.wait_signal_.slot(), std::move(handler)));
-        });
+        entrust(op, [&](wait_handler&& handler) { op.pause_->async_wait(std::move(handler)); });
       };
       if (try_twice(pause)) return next;
     }
@@ -409,9 +405,7 @@ GTCP_DECL void conn_state::await_readable(async_receiver& op, wait_direction wai
   op.stage_ = async_receiver::stage::waiting;
   op.wants_write_ = wait_for == wait_direction::both;
   if (op.wants_write_) await_writable_for_receivers();
-  entrust(op, [&](wait_handler&& handler) {
-    socket.async_wait(what, asio::bind_cancellation_slot(op.wait_signal_.slot(), std::move(handler)));
-  });
+  entrust(op, [&](wait_handler&& handler) { socket.async_wait(what, std::move(handler)); });
 }
 
 GTCP_DECL bool conn_state::tries_again(async_receiver& op, wait_direction wait_for) {
@@ -445,7 +439,7 @@ GTCP_DECL void conn_state::await_writable_for_receivers() {
     for (receiver* entry = self->receivers_; entry != nullptr; entry = entry->next_) {
       async_receiver* const op = entry->asynchronous();
       const bool waits = op != nullptr && op->stage_ == async_receiver::stage::waiting && op->wants_write_;
-      if (waits) op->wait_signal_.emit(asio::cancellation_type::all);
+      if (waits) self->interrupt(*op);
     }
   });
   writable_awaited_ = true;
@@ -489,8 +483,13 @@ GTCP_DECL bool conn_state::stop(async_receiver& op, std::error_code reason) {
     op.timer_.reset();
     return true;
   }
-  if (op.stage_ == async_receiver::stage::waiting) op.wait_signal_.emit(asio::cancellation_type::all);
+  if (op.stage_ == async_receiver::stage::waiting) interrupt(op);
   return false;
+}
+
+GTCP_DECL void conn_state::interrupt(async_receiver& op) noexcept {
+  watch_.cancel();
+  if (op.pause_ != nullptr) op.pause_->cancel();
 }
 
 GTCP_DECL clock::time_point conn_state::give_up_time(const async_receiver& op) const noexcept {
@@ -550,7 +549,7 @@ GTCP_DECL bool conn_state::take_buffered(std::string& into, gathering how) {
   if (!is_simple_ || closed() || !lane_.try_lock()) return false;
   unlock_at_exit guard{*this};
   if (closed()) return false;
-  const recv_verdict verdict = judge_package(format_, input_.view());
+  const recv_verdict verdict = judge_package(format_.header_size, format_.max_data_size, input_.view());
   if (verdict.what != recv_verdict::kind::take) return false;
   take(verdict, how, into);
   return true;

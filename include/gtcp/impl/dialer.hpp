@@ -7,10 +7,10 @@
 #include <gtcp/detail/dialer.hpp>
 #include <gtcp/detail/guarded_wait.hpp>
 #include <gtcp/detail/tcp_settings.hpp>
+#include <gtcp/detail/watch.hpp>
 
 #include <asio/any_io_executor.hpp>
 #include <asio/awaitable.hpp>
-#include <asio/generic/stream_protocol.hpp>
 #include <asio/ip/tcp.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/socket_base.hpp>
@@ -247,21 +247,6 @@ inline void begin_resolving(const dialer& dial, const std::shared_ptr<async_answ
                                  });
 }
 
-/// A second object for a descriptor, through which Asio waits; it never closes it, even if its coroutine is destroyed.
-class connect_watch {
- public:
-  explicit connect_watch(const asio::any_io_executor& strand) : socket(strand) {}
-  ~connect_watch() {
-    std::error_code ignored;
-    socket.release(ignored);
-  }
-  connect_watch(const connect_watch&) = delete;
-  connect_watch& operator=(const connect_watch&) = delete;
-
-  asio::generic::stream_protocol::socket socket;
-};
-
-/// Connects, on a strand. Returns the descriptor, or an error.
 GTCP_DECL asio::awaitable<std::error_code> dial_async(dialer& dial, asio::any_io_executor strand,
                                                       native_socket& connected) {
   std::error_code error;
@@ -281,15 +266,11 @@ GTCP_DECL asio::awaitable<std::error_code> dial_async(dialer& dial, asio::any_io
     error = dial.try_next(opened);
     descriptor_guard descriptor(opened);
     if (error == asio::error::would_block) {
-      connect_watch watch(strand);
-      watch.socket.assign(asio::generic::stream_protocol(socket_address::of(opened).family(), 0), opened, error);
-      if (error) co_return error;
-      const deadline_timer timer(strand, dial.try_deadline(), [&watch] {
-        std::error_code ignored;
-        watch.socket.cancel(ignored);
-      });
-      const auto begin = [&watch](auto&& handler) {
-        watch.socket.async_wait(asio::socket_base::wait_write, std::move(handler));
+      watch connecting;
+      auto& socket = connecting.open([&strand] { return strand; }, opened);
+      const deadline_timer timer(strand, dial.try_deadline(), [&connecting] { connecting.cancel(); });
+      const auto begin = [&socket](auto&& handler) {
+        socket.async_wait(asio::socket_base::wait_write, std::move(handler));
       };
       auto waiting = async_guarded(strand, begin, asio::redirect_error(asio::use_awaitable, error));
       co_await std::move(waiting);
