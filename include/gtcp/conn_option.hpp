@@ -74,7 +74,8 @@ struct ConnOption {
   /// The local "host:port" to connect from; empty leaves it to the system. Ignored for accepted and adopted sockets.
   std::string LocalAddress = {};
   /// Where asynchronous operations go on. Empty, the default: on Runtime::Default(). The context under it must live
-  /// until the Conn is closed.
+  /// until the Conn is closed; that of a Server's connections, until the Server is. A strand must not outlive its
+  /// context, so what keeps its options, a Server or a pooled connection, must not either.
   asio::any_io_executor Executor = {};
 };
 

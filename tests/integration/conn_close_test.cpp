@@ -2,7 +2,8 @@
 
 // Closing, in every state: who waits is told, what was accepted is delivered, and nothing stays behind.
 
-#include <gtcp/conn.hpp>
+#include <gtcp/detail/connector.hpp>
+#include <gtcp/dial.hpp>
 
 #include "support/conn_pair.hpp"
 #include "support/forms.hpp"
@@ -622,6 +623,51 @@ TEST(IoThreads, RefuseASendOnlyWhenTheOutboxIsFullAndBeforeAnyByte) {
   std::string expected;
   for (int i = 0; i < sent; ++i) expected += framed(pattern(1000, static_cast<unsigned>(i)));
   EXPECT_TRUE(peer.read_to_end() == expected);
+}
+
+/// A layer that has something to write itself, whenever there is nothing to read.
+class eager_layer final : public gtcp::detail::transport {
+ public:
+  explicit eager_layer(gtcp::detail::native_socket descriptor) : plain_(descriptor) {}
+  gtcp::detail::io_result read_some(asio::mutable_buffer buffer) override {
+    gtcp::detail::io_result got = plain_.read_some(buffer);
+    if (got.wait_for == gtcp::detail::wait_direction::read) got.wait_for = gtcp::detail::wait_direction::both;
+    return got;
+  }
+  gtcp::detail::io_result write_some(std::span<const asio::const_buffer> buffers) override {
+    return plain_.write_some(buffers);
+  }
+  void end_of_sending() override { plain_.end_of_sending(); }
+  gtcp::detail::io_result discard_some(asio::mutable_buffer buffer) override { return plain_.discard_some(buffer); }
+
+ private:
+  gtcp::detail::plain_transport plain_;
+};
+
+// Its wait for room may be over when the connection is closed, and find the closing waiting in its place.
+TEST(UsersContext, ThatRunsLateDoesNotDisturbTheClosing) {
+  asio::io_context context{1};
+  auto [own, other] = connected_sockets(net::tcp);
+  const gtcp::detail::native_socket descriptor = own.release();
+  ASSERT_FALSE(gtcp::detail::prepare_socket(descriptor));
+  raw_peer peer(std::move(other));
+  const ConnOption option{.OutboxLimit = 32 << 20, .Executor = context.get_executor()};
+  const Conn conn = gtcp::detail::make_conn(descriptor, option, std::make_unique<eager_layer>(descriptor));
+  const std::string pkg = pattern(10'000);
+  std::string all;
+  while (conn.Stats().OutboxBytes < (8 << 20)) {
+    conn.SendPkg(pkg);
+    all += framed(pkg);
+  }
+  conn.AsyncRecvPkg([](std::error_code, const std::string&) {});
+  context.poll();  // now two wait for room, and one for input
+  std::string begin;
+  while (!gtcp::detail::is_ready(descriptor, gtcp::detail::wait_direction::write)) begin += peer.read(64 * 1024);
+  context.poll_one();  // the first of the two; the other one is on its way
+  conn.Close();
+  context.poll();
+  peer.write(std::string(24 << 20, 'x'));
+  EXPECT_TRUE(begin + peer.read_to_end() == all);
 }
 
 TEST(UsersContext, ThatNobodyRunsHangsNoBlockingCall) {

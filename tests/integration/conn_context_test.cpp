@@ -221,6 +221,22 @@ TEST(ContextEnd, LeavesTheConnectionToWhoHasIt) {
   }
 }
 
+// What closes waits elsewhere, for input that nobody wants any more, and for room.
+TEST(ContextEnd, AfterCloseKeepsNothingFromThePeer) {
+  auto own = std::make_unique<asio::io_context>();
+  auto [conn, peer] = make_conn_and_peer({.OutboxLimit = 16 << 20, .Executor = own->get_executor()});
+  const std::string pkg = pattern(10'000);
+  std::string all;
+  for (int i = 0; i < 1'000; ++i) {
+    conn.SendPkg(pkg);
+    all += framed(pkg);
+  }
+  conn.Close();
+  own.reset();
+  peer.write(std::string(24 << 20, 'x'));
+  EXPECT_TRUE(peer.read_to_end() == all);
+}
+
 TEST(ContextEnd, LetsGoOfWhatWasHeldBackForItsTurn) {
   auto own = std::make_unique<asio::io_context>();
   auto [conn, peer] = make_conn_and_peer({.Executor = own->get_executor()});

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 
+#include <gtcp/one_shot.hpp>
 #include <gtcp/server.hpp>
 
 #include <gtcp/dial.hpp>
@@ -117,6 +118,26 @@ TEST(AsyncRun, ClosesTheServerWhenCancelled) {
   EXPECT_EQ(future.get(), asio::error::operation_aborted);
   EXPECT_TRUE(has_ended(client));
   EXPECT_TRUE(refuses_connections(server.GetListenedAddress()));
+}
+
+// Its slot may be used long after that, and for a run that never began.
+TEST(AsyncRun, IsNotCancelledOnceItHasCompleted) {
+  const gtcp::Server server("127.0.0.1:0");
+  server.SetPkgHandler([](gtcp::Conn& conn, std::string_view pkg) { conn.SendPkg(pkg); });
+  asio::cancellation_signal first;
+  std::promise<std::error_code> closed;
+  server.AsyncRun(asio::bind_cancellation_slot(first.slot(), [&](std::error_code ec) { closed.set_value(ec); }));
+  server.Close();
+  EXPECT_EQ(closed.get_future().get(), std::error_code());
+  server.Listen();
+  server.Start();
+  asio::cancellation_signal second;
+  std::promise<std::error_code> refused;
+  server.AsyncRun(asio::bind_cancellation_slot(second.slot(), [&](std::error_code ec) { refused.set_value(ec); }));
+  EXPECT_EQ(refused.get_future().get(), asio::error::already_started);
+  first.emit(asio::cancellation_type::total);
+  second.emit(asio::cancellation_type::total);
+  EXPECT_EQ(gtcp::SendRecvPkg(server.GetListenedAddress(), "there"), "there");
 }
 
 TEST(AsyncRun, EndsWithItsContext) {

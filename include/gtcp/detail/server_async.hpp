@@ -48,19 +48,24 @@ auto async_run(std::shared_ptr<server_state> server, asio::any_io_executor execu
       [](auto handler, const std::shared_ptr<server_state>& running, const asio::any_io_executor& io,
          const asio::any_io_executor& serves_on, std::string* text) {
         const auto begin = [&] {
-          const auto cancelled = std::make_shared<std::atomic<bool>>(false);
+          struct progress {
+            std::atomic<bool> cancelled{false};
+            std::atomic<bool> over{false};
+          };
+          const auto run = std::make_shared<progress>();
           auto slot = asio::get_associated_cancellation_slot(handler);
           if (slot.is_connected()) {
-            slot.assign([weak = std::weak_ptr(running), cancelled](asio::cancellation_type) {
+            slot.assign([weak = std::weak_ptr(running), run](asio::cancellation_type) {
               const auto target = weak.lock();
-              if (target == nullptr) return;
-              *cancelled = true;
+              if (target == nullptr || run->over) return;
+              run->cancelled = true;
               close_server(*target);
             });
           }
           const auto pending = std::make_shared<std::optional<pending_handler<decltype(handler)>>>();
-          const std::function<void(std::error_code)> ended = [pending, cancelled](const std::error_code& result) {
-            std::move(**pending).complete(false, *cancelled ? asio::error::operation_aborted : result);
+          const std::function<void(std::error_code)> ended = [pending, run](const std::error_code& result) {
+            run->over = true;
+            std::move(**pending).complete(false, run->cancelled ? asio::error::operation_aborted : result);
           };
           pending->emplace(std::move(handler), io);  // nothing throws from here on
           start_run(running, io, serves_on, text, ended);

@@ -215,9 +215,8 @@ GTCP_DECL void conn_state::discard_input() {
       const std::lock_guard lock(mutex_);
       if (hard_ || linger_.count() == 0) break;
       hold_.acquire(linger_);
-      open_watch().async_wait(asio::socket_base::wait_read, [self = shared_from_this()](std::error_code error) {
-        if (!error) self->discard_input();
-      });
+      open_watch().async_wait(asio::socket_base::wait_read,
+                              [self = shared_from_this()](std::error_code) { self->discard_input(); });
       // Under this lock: the wait may be over, and reading go on elsewhere, right after it.
       waits = closer_idle_ = true;
       break;

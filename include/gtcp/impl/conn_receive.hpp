@@ -438,8 +438,8 @@ GTCP_DECL void conn_state::await_writable_for_receivers() {
     self->writable_awaited_ = false;
     for (receiver* entry = self->receivers_; entry != nullptr; entry = entry->next_) {
       async_receiver* const op = entry->asynchronous();
-      const bool waits = op != nullptr && op->stage_ == async_receiver::stage::waiting && op->wants_write_;
-      if (waits) self->interrupt(*op);
+      if (op == nullptr || op->stop) continue;  // its wait has been ended, and closing may wait in its place
+      if (op->stage_ == async_receiver::stage::waiting && op->wants_write_) self->interrupt(*op);
     }
   });
   writable_awaited_ = true;

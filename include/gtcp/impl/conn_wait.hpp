@@ -78,11 +78,15 @@ bool conn_state::entrust(async_receiver& op, const Begin& begin, bool throws) {
 GTCP_DECL void conn_state::on_context_end() noexcept {
   async_receiver* queued = nullptr;
   close_waiter* unheard = nullptr;
+  bool was_watched = false;
   {
     const std::lock_guard lock(mutex_);
-    watch_.release();  // the next wait opens it anew
-    ++watch_number_;
-    writable_awaited_ = false;
+    if (!closed()) {  // else what waits is the closing, elsewhere
+      was_watched = true;
+      watch_.release();  // the next wait opens it anew
+      ++watch_number_;
+      writable_awaited_ = false;
+    }
     executor_ = asio::any_io_executor();
     receiver* next = nullptr;
     for (receiver* entry = receivers_; entry != nullptr; entry = next) {
@@ -107,6 +111,7 @@ GTCP_DECL void conn_state::on_context_end() noexcept {
     waiter->destroy();
   }
   outbox_.abandon();
+  if (was_watched) outbox_.forget_await_writable();
 }
 
 GTCP_DECL void conn_state::await_writable(wait_direction direction) {

@@ -235,7 +235,6 @@ GTCP_DECL void outbox::abandon() {
       waiter = list->empty() ? nullptr : next;  // with no memory for the rest of a package all lists are emptied
     }
   }
-  forget_wait();
   gathers_ = awaits_turn_ = in_burst_ = false;  // nor does the context's turn come
   flush_and_settle(lock);
 }
