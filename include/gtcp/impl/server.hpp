@@ -26,6 +26,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 namespace gtcp {
@@ -43,9 +44,12 @@ GTCP_DECL void start_run(const std::shared_ptr<server_state>& server, const asio
     std::string ignored;
     const std::error_code error = server->begin_run(listener, false, why != nullptr ? *why : ignored);
     if (listener == nullptr) return ended(error);
-    start_accepting(server, listener, strand, serves_on, [ended](const std::exception_ptr& failure) {
-      ended(failure ? no_memory_error() : std::error_code());
-    });
+    // What a coroutine is spawned with must not throw when it is moved.
+    auto call = [own = ended](const std::exception_ptr& failure) {
+      own(failure ? no_memory_error() : std::error_code());
+    };
+    static_assert(std::is_nothrow_move_constructible_v<decltype(call)>);
+    start_accepting(server, listener, strand, serves_on, std::move(call));
   } catch (const std::exception&) {
     if (listener != nullptr) {
       server->close();
@@ -59,7 +63,7 @@ GTCP_DECL void start_shutdown(const std::shared_ptr<server_state>& server, clock
                               const std::function<void(std::error_code, ShutdownResult)>& ended) noexcept {
   std::error_code error = no_memory_error();
   try {
-    error = start_background_thread([server, until, ended] {
+    error = start_background_thread([server, until, own = ended] {
       ShutdownResult result;
       std::error_code failure;
       try {
@@ -67,7 +71,7 @@ GTCP_DECL void start_shutdown(const std::shared_ptr<server_state>& server, clock
       } catch (const std::bad_alloc&) {
         failure = no_memory_error();
       }
-      ended(failure, result);
+      own(failure, result);
     });
   } catch (const std::bad_alloc&) {
   }
