@@ -23,10 +23,12 @@
 #include <atomic>
 #include <exception>
 #include <future>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -137,6 +139,21 @@ TEST(AsyncRun, IsNotCancelledOnceItHasCompleted) {
   EXPECT_EQ(refused.get_future().get(), asio::error::already_started);
   first.emit(asio::cancellation_type::total);
   second.emit(asio::cancellation_type::total);
+  EXPECT_EQ(gtcp::SendRecvPkg(server.GetListenedAddress(), "there"), "there");
+}
+
+TEST(AsyncRun, IsNotCancelledOnceItsContextHasEnded) {
+  auto context = std::make_unique<asio::io_context>();
+  const gtcp::Server server("127.0.0.1:0", nullptr, {.Conn = {.Executor = context->get_executor()}});
+  server.SetPkgHandler([](gtcp::Conn& conn, std::string_view pkg) { conn.SendPkg(pkg); });
+  asio::cancellation_signal signal;
+  server.AsyncRun(asio::bind_cancellation_slot(signal.slot(), [](std::error_code) { ADD_FAILURE(); }));
+  context->poll();
+  context.reset();
+  server.SetOption({});
+  server.Listen();
+  server.Start();
+  signal.emit(asio::cancellation_type::total);
   EXPECT_EQ(gtcp::SendRecvPkg(server.GetListenedAddress(), "there"), "there");
 }
 

@@ -55,10 +55,11 @@ auto async_run(std::shared_ptr<server_state> server, asio::any_io_executor execu
           const auto run = std::make_shared<progress>();
           auto slot = asio::get_associated_cancellation_slot(handler);
           if (slot.is_connected()) {
-            slot.assign([weak = std::weak_ptr(running), run](asio::cancellation_type) {
-              const auto target = weak.lock();
-              if (target == nullptr || run->over) return;
-              run->cancelled = true;
+            slot.assign([weak_server = std::weak_ptr(running), weak_run = std::weak_ptr(run)](asio::cancellation_type) {
+              const auto target = weak_server.lock();
+              const auto begun = weak_run.lock();  // none: it ended with its context
+              if (target == nullptr || begun == nullptr || begun->over) return;
+              begun->cancelled = true;
               close_server(*target);
             });
           }
