@@ -383,8 +383,9 @@ inline constexpr std::size_t max_unix_path = 0;
 inline constexpr std::size_t max_unix_path = sizeof(sockaddr_un::sun_path) - 1;
 #endif
 
-/// Takes a connection that waits at `listener`, fit for a connection; `error` is would_block when there is none.
-inline native_socket accept_socket(native_socket listener, socket_address& peer, std::error_code& error) noexcept {
+/// Takes a connection that waits at `listener`, fit for a connection; `error` is would_block when there is none. Not
+/// noexcept: a thread that is cancelled may end in it.
+inline native_socket accept_socket(native_socket listener, socket_address& peer, std::error_code& error) {
   for (;;) {
     socklen_t size = socket_address::capacity();
 #if defined(__linux__) || defined(__FreeBSD__)
