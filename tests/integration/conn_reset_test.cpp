@@ -62,4 +62,20 @@ TEST(Close, EndsAtOnceWhenThePeerResetsWhileThereIsMoreToSend) {
   EXPECT_FALSE(error) << error.message();
 }
 
+// The peer must not take what it got for all. It reads all the time, so that an end behind the last byte that the
+// system has taken would get there before the reset.
+TEST(Close, ResetsWhatItCannotDeliver) {
+  for (int i = 0; i < 20; ++i) {
+    const auto [conn, peer] =
+        gtcp_test::make_conn_pair({.SendBufferSize = 4096, .Linger = i % 2 == 0 ? 1ms : 0ms, .OutboxLimit = 64 << 20});
+    const std::string package = gtcp_test::pattern(8000);
+    for (int sent = 0; sent < 4000; ++sent) ASSERT_TRUE(conn.TrySendPkg(package));
+    conn.Close();
+    std::error_code error;
+    std::size_t got = 0;
+    while (!error) got += peer.Recv(0, error).size();
+    EXPECT_EQ(error, asio::error::connection_reset) << error.message() << " after " << got << " bytes";
+  }
+}
+
 }  // namespace

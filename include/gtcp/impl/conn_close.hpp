@@ -117,7 +117,7 @@ GTCP_DECL clock::time_point conn_state::look(clock::time_point now) noexcept {
 GTCP_DECL void conn_state::drain() {
   constexpr std::size_t most_in_layer = 32 * 1024;  // what a layer may have read that it has not handed on
   const std::lock_guard lock(mutex_);
-  if (descriptor_ == invalid_native_socket) return;
+  if (descriptor_ == invalid_native_socket || draining_.load(std::memory_order_relaxed)) return;
   const std::size_t came = unread_bytes(descriptor_) + most_in_layer;
   drain_until_ = bytes_in_.load(std::memory_order_relaxed) + came;
   draining_.store(true, std::memory_order_release);
@@ -177,7 +177,8 @@ GTCP_DECL void conn_state::on_outbox_drained() {
   {
     const std::lock_guard lock(mutex_);
     if (descriptor_ == invalid_native_socket) return;
-    if (!std::exchange(sending_ended_, true)) transport_->end_of_sending();
+    // Behind what was dropped there is no orderly end: the peer must not take what it got for all.
+    if (!std::exchange(sending_ended_, true) && !hard_ && outbox_.all_sent()) transport_->end_of_sending();
     if (!closed()) return;
     outbox_ended_ = true;
   }
@@ -273,7 +274,7 @@ GTCP_DECL void conn_state::on_descriptor_left() {
   std::unique_lock lock(mutex_);
   watch_.release();
   close_timer_.reset();
-  close_socket(std::exchange(descriptor_, invalid_native_socket), hard_);
+  close_socket(std::exchange(descriptor_, invalid_native_socket), hard_ || !outbox_.all_sent());
   tell_close_waiters(lock);
   hold_.release();
 }
