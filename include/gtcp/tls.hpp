@@ -104,6 +104,14 @@ inline Conn NewConnKeyCrt(std::string_view address, const std::string& crt_file,
   on_error.Report(error, [&] { return "NewConnKeyCrt: " + why; });
   return error ? Conn() : NewConnTLS(address, std::move(config), timeout, tls, option, on_error);
 }
+inline Conn NewConnKeyCrt(std::string_view address, const std::string& crt_file, const std::string& key_file,
+                          std::error_code& ec) {
+  return NewConnKeyCrt(address, crt_file, key_file, DefaultConnTimeout, {}, {}, ec);
+}
+inline Conn NewConnKeyCrt(std::string_view address, const std::string& crt_file, const std::string& key_file,
+                          std::chrono::nanoseconds timeout, std::error_code& ec) {
+  return NewConnKeyCrt(address, crt_file, key_file, timeout, {}, {}, ec);
+}
 
 /// Connects with TLS, asynchronously. Completion: void(std::error_code, Conn). The handler is not called from within
 /// this function.
@@ -156,6 +164,13 @@ inline PoolConn NewPoolConnTLS(std::string_view address, TLSConfig config,
   return detail::pool_conn_access::make<PoolConn>(detail::take_from_pool(
       {std::string(address), timeout, option, std::move(layer)}, "NewPoolConnTLS", on_error, stop));
 }
+inline PoolConn NewPoolConnTLS(std::string_view address, TLSConfig config, std::error_code& ec) {
+  return NewPoolConnTLS(address, std::move(config), DefaultConnTimeout, {}, {}, ec);
+}
+inline PoolConn NewPoolConnTLS(std::string_view address, TLSConfig config, std::chrono::nanoseconds timeout,
+                               std::error_code& ec) {
+  return NewPoolConnTLS(address, std::move(config), timeout, {}, {}, ec);
+}
 
 /// Does what NewPoolConnTLS does, asynchronously. Completion: void(std::error_code, PoolConn). The handler is not
 /// called from within this function.
@@ -206,6 +221,10 @@ inline Server NewServerKeyCrt(std::string_view address, const std::string& crt_f
   on_error.Report(error, [] { return std::string(); });
   if (!error && !name.empty()) detail::name_server(name, server);
   return server;
+}
+inline Server NewServerKeyCrt(std::string_view address, const std::string& crt_file, const std::string& key_file,
+                              Server::Handler handler, std::error_code& ec) {
+  return NewServerKeyCrt(address, crt_file, key_file, std::move(handler), {}, {}, ec);
 }
 
 // ---- What was agreed

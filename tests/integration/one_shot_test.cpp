@@ -418,6 +418,20 @@ TEST(AsyncOneShot, TakesCompletionTokens) {
   EXPECT_FALSE(sent.get_future().get());
 }
 
+TEST(AsyncOneShot, CopiesAHandlerThatHasAName) {
+  PlainServer server(EchoPkg(), 2);
+  std::promise<void> called[2];
+  const auto calls = std::make_shared<std::atomic<int>>(0);
+  auto handler = [&called, calls](std::error_code error, const std::string& text) {
+    EXPECT_FALSE(error) << error.message();
+    EXPECT_EQ(text, "hello");
+    called[calls->fetch_add(1)].set_value();
+  };
+  gtcp::AsyncSendRecvPkg(server.Address(), "hello", handler);
+  gtcp::AsyncSendRecvPkg(server.Address(), "hello", handler);
+  for (std::promise<void>& one : called) EXPECT_TRUE(gtcp_test::comes(one.get_future()));
+}
+
 TEST(AsyncOneShot, TellsErrorsToTheHandler) {
   const auto error_of = [](auto&&... arguments) {
     std::promise<std::error_code> result;

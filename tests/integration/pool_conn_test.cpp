@@ -341,11 +341,17 @@ TEST_F(PoolConnGivesBack, OnceOnly) {
   conn.Close();
   conn.Abort();
   conn.CloseAndWait(30s);
+  conn.CloseWrite();
   EXPECT_EQ(Pool().idle_count(), 1u);
   const PoolConn again = gtcp::NewPoolConn(address_);
   conn.Close();
   conn.Abort();
+  conn.CloseWrite();
   Exchange(again, peer, "still there");
+  again.Close();
+  gtcp::CloseIdlePoolConns();
+  conn.CloseWrite();
+  again.CloseWrite();
 }
 
 TEST_F(PoolConnGivesBack, AndIsClosedForItsOldHandles) {
@@ -1337,6 +1343,22 @@ TEST_F(PoolConnIsMade, OnTheHandlersExecutorAndNeverAtOnce) {
     running.get();
   }
   EXPECT_EQ(Pool().idle_count(), 1u);
+}
+
+TEST_F(PoolConnIsMade, ForAHandlerThatHasAName) {
+  asio::io_context handlers;
+  const auto calls = std::make_shared<int>(0);
+  auto handler = [calls](std::error_code error, const PoolConn& conn) {
+    EXPECT_FALSE(error);
+    EXPECT_TRUE(conn);
+    ++*calls;
+  };
+  PoolOption option;
+  option.Conn.Executor = handlers.get_executor();
+  gtcp::AsyncNewPoolConn(address_, 30s, option, handler);
+  gtcp::AsyncNewPoolConn(address_, 30s, option, handler);
+  handlers.run_for(gtcp_test::ceiling);
+  EXPECT_EQ(*calls, 2);
 }
 
 TEST_F(PoolConnIsMade, OnTheCoroutinesExecutor) {

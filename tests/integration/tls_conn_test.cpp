@@ -307,6 +307,11 @@ TEST(NewServerKeyCrt, GivesItsNameOnlyToAServerWithAGoodPair) {
   EXPECT_NE(gtcp::NewServerKeyCrt("127.0.0.1:0", crt, wrong, echo, name, {}, error), server);
   EXPECT_NE(error.message().find("key values mismatch"), std::string::npos) << error.message();
   EXPECT_EQ(gtcp::GetServer(name), server);
+  gtcp::NewServerKeyCrt("127.0.0.1:0", crt, wrong, echo, error);
+  EXPECT_NE(error.message().find("key values mismatch"), std::string::npos) << error.message();
+  gtcp::NewServerKeyCrt("127.0.0.1:0", crt, key, echo, error);
+  EXPECT_FALSE(error) << error.message();
+  gtcp::NewServerKeyCrt("127.0.0.1:0", crt, wrong, echo, error);
   const std::string text = text_of_error(error, [&] { gtcp::NewServerKeyCrt("127.0.0.1:0", crt, wrong, echo, name); });
   EXPECT_NE(text.find(wrong), std::string::npos) << text;
   EXPECT_EQ(gtcp::GetServer(name), server);
@@ -352,8 +357,10 @@ TEST(LoadKeyCrt, LoadsAPairForBothSides) {
   expect_echo(gtcp::NewConnTLS(server.GetListenedAddress(), config));
   // Nothing that this system trusts has signed it.
   std::error_code error;
-  gtcp::NewConnKeyCrt(server.GetListenedAddress(), crt, key, gtcp_test::ceiling, {}, {}, error);
+  gtcp::NewConnKeyCrt(server.GetListenedAddress(), crt, key, gtcp_test::ceiling, error);
   EXPECT_EQ(error, verify_error(X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY)) << error.message();
+  EXPECT_FALSE(gtcp::NewConnKeyCrt(server.GetListenedAddress(), key, crt, error));
+  EXPECT_TRUE(error);
 }
 
 TEST(NewConnKeyCrt, ShowsItsCertificateToTheServer) {

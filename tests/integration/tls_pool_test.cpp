@@ -144,6 +144,16 @@ TEST_F(TlsPool, UsesAConnectionAgain) {
   }
 }
 
+TEST_F(TlsPool, IsClosedForItsOldHandles) {
+  const PoolConn old = take(form::blocking);
+  exchange(old);
+  old.Close();
+  const PoolConn current = take(form::blocking);
+  EXPECT_EQ(accepted(), 1u);
+  old.CloseWrite();
+  exchange(current);
+}
+
 TEST_F(TlsPool, KeepsApartWhatIsNotTheSame) {
   struct other {
     gtcp::TLSConfig config;
@@ -227,6 +237,10 @@ TEST_F(TlsPool, SaysWhatIsWrongWithTheServersCertificate) {
     EXPECT_EQ(std::string(refused.what()).find("NewPoolConnTLS \"" + address() + "\": TLS handshake"), 0u)
         << refused.what();
   }
+  EXPECT_FALSE(gtcp::NewPoolConnTLS("", config_, error));
+  EXPECT_EQ(error, Errc::InvalidAddress);
+  EXPECT_FALSE(gtcp::NewPoolConnTLS(address(), config_, -1s, error));
+  EXPECT_EQ(error, Errc::InvalidOption);
   std::error_code invalid;
   gtcp::NewPoolConnTLS(address(), config_, 10s, {.HandshakeTimeout = -1s}, {}, invalid);
   EXPECT_EQ(invalid, Errc::InvalidOption);

@@ -99,7 +99,7 @@ struct initiate_one_shot {
 
   template <class Handler>
   void operator()(Handler&& handler, one_shot_call call, AsyncPayload data) const {
-    std::decay_t<Handler> own(std::move(handler));
+    std::decay_t<Handler> own(std::forward<Handler>(handler));
     const auto io = [this] { return get_executor(); };
     const auto start = [&] { begin(own, std::move(call), std::move(data)); };
     if constexpr (WithReply)

@@ -96,7 +96,7 @@ template <class Result>
 struct initiate_from_pool {
   template <class Handler>
   void operator()(Handler&& handler, std::shared_ptr<pool_job> job) const {
-    std::decay_t<Handler> own(std::move(handler));
+    std::decay_t<Handler> own(std::forward<Handler>(handler));
     const auto io = [&job] {
       return job->connecting->executor() ? job->connecting->executor() : Runtime::Default().get_executor();
     };

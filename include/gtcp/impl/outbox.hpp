@@ -49,13 +49,15 @@ GTCP_DECL bool outbox::append(const pkg_header& header, asio::const_buffer paylo
 }
 
 GTCP_DECL send_outcome outbox::send(send_record& record, bool may_wait, thread_wait* self, gathering how) {
+  const bool queues = may_wait && !never_waits();
   std::unique_lock lock(mutex_);
+  // What is held back must not keep the room.
+  if (!queues && !fill_.empty() && may_hold() && !fits(record)) flush_and_settle(lock, /*relock=*/true);
   if (stop_) {
     record.error = stop_;
     record.done = true;
     return send_outcome::done;
   }
-  const bool queues = may_wait && !never_waits();
   const bool large = record.payload.size() >= borrow_from;
   const bool borrowed = queues && (record.direct || large);
   if (borrowed && self != nullptr && nothing_before()) {
@@ -100,7 +102,7 @@ GTCP_DECL send_outcome outbox::send(send_record& record, bool may_wait, thread_w
       else
         record.error = Errc::QueueFull;
     }
-    flush_and_settle(lock);  // what is held back must not keep the room
+    lock.unlock();
     if (overflows && when_full_ == QueuePolicy::Close) host_.on_overflow();
     return overflows ? send_outcome::done : send_outcome::refused;
   }
@@ -241,6 +243,7 @@ GTCP_DECL void outbox::abandon() {
 
 GTCP_DECL void outbox::end(std::error_code reason, bool waiting_too) {
   std::unique_lock lock(mutex_);
+  if (closed_ && waiting_too) return;  // it ends already, or has given its transport back
   if (!stop_ || !waiting_too) stop_ = reason;
   corks_ = 0;
   gathers_ = in_burst_ = false;
