@@ -268,6 +268,15 @@ TEST(UntilGoal, FailsOverTheLimitAndKeepsTheBytes) {
   }
 }
 
+TEST(UntilGoal, SearchesFromTheBeginningWhenOthersHaveTakenBytes) {
+  recv_goal goal = recv_goal::until("\n", false, 100);
+  ASSERT_EQ(goal.judge("abcdef", false).what, verdict_kind::need_more);
+  goal.restart();
+  const gtcp::detail::recv_verdict verdict = goal.judge("g\nhijklmn", false);
+  ASSERT_EQ(verdict.what, verdict_kind::take);
+  EXPECT_EQ(verdict.size, 1u);
+}
+
 TEST(UntilGoal, KeepsAHalfLineWhenTheStreamEnds) {
   const Outcome outcome = feed(recv_goal::until("\n", false, 100), "half", 1, true);
   EXPECT_EQ(outcome.verdict.what, verdict_kind::ended);

@@ -20,7 +20,7 @@ class lane_waiter {
 
   /// Goes on as the holder of the lane, without waiting. Returns the next waiter that it handed the lane to and that
   /// must be resumed, or nullptr; so that a long queue of short operations costs no stack.
-  virtual lane_waiter* resume() = 0;
+  [[nodiscard]] virtual lane_waiter* resume() = 0;
 
  protected:
   ~lane_waiter() = default;

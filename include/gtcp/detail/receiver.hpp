@@ -113,7 +113,7 @@ class async_receiver : public receiver {
   std::unique_ptr<room_waiter> room_;          ///< for the outbox
 };
 
-inline void room_waiter::complete() { op_.resume(); }
+inline void room_waiter::complete() { lane::run(op_.resume()); }
 
 }  // namespace gtcp::detail
 

@@ -82,6 +82,9 @@ class recv_goal {
   /// Whether the receive ends when nothing more came for a while.
   bool ends_when_quiet() const noexcept { return kind_ == kind::all; }
 
+  /// Others may have taken bytes since it judged.
+  void restart() noexcept { searched_ = 0; }
+
   /// Says what to do with `buffered`, the bytes that came and were not taken yet. `ended`: no more will come. `quiet`:
   /// nothing more came for the time that ends_when_quiet() asks for.
   recv_verdict judge(std::string_view buffered, bool ended, bool quiet = false) {

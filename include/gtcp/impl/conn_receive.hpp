@@ -50,14 +50,16 @@ GTCP_DECL bool conn_state::receive_buffered(recv_goal& goal, std::string& into) 
 }
 
 GTCP_DECL void conn_state::start(async_receiver& op) {
-  if (closed()) return op.complete(Errc::Closed, false);
-  if (lane_.try_lock()) {
+  if (!closed() && lane_.try_lock()) {
     op.holds_lane_ = true;
   } else {
     std::unique_lock lock(mutex_);
-    if (closed()) {
+    if (closed() && !op.stop) op.stop = Errc::Closed;
+    if (op.stop) {
+      unlist(op);
+      op.timer_.reset();
       lock.unlock();
-      return op.complete(Errc::Closed, false);
+      return op.complete(op.stop, false);
     }
     list(op);
     if (!lane_.lock_or_queue(op)) {
@@ -425,7 +427,7 @@ GTCP_DECL void conn_state::await_turn_of(async_receiver& op) {
 
 GTCP_DECL void conn_state::await_room(async_receiver& op) {
   op.room_ = std::make_unique<room_waiter>(op);
-  if (outbox_.await_room(*op.room_) == send_outcome::done) op.resume();
+  if (outbox_.await_room(*op.room_) == send_outcome::done) lane::run(op.resume());
 }
 
 GTCP_DECL void conn_state::await_writable_for_receivers() {
@@ -453,11 +455,16 @@ GTCP_DECL void conn_state::on_wait_over(async_receiver& op) {
     end_wait();
     stop = op.stop;
     if (!op.holds_lane_) {
-      // Close took the lane from it, or it has paused before its next try.
-      unlist(op);
-      op.timer_.reset();
+      // Close took the lane from it, or it has paused before its next try, with others receiving meanwhile.
+      if (stop) {
+        unlist(op);
+        op.timer_.reset();
+        lock.unlock();
+        return op.complete(stop, true);
+      }
+      op.goal.restart();
       lock.unlock();
-      return stop ? op.complete(stop, true) : start(op);
+      return start(op);
     }
   }
   lane::run(advance(op, stop, true));
