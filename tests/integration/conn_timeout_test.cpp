@@ -11,9 +11,13 @@
 #include <gtest/gtest.h>
 
 #include <asio/bind_cancellation_slot.hpp>
+#include <asio/bind_executor.hpp>
 #include <asio/cancellation_signal.hpp>
+#include <asio/cancellation_type.hpp>
+#include <asio/io_context.hpp>
 #include <asio/use_future.hpp>
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <future>
@@ -78,6 +82,9 @@ struct nothing {};
 
 cancellable<std::string> cancellable_recv(const Conn& conn) {
   return cancellable<std::string>([&](auto token) { conn.AsyncRecvPkg(std::move(token)); });
+}
+cancellable<std::string> cancellable_send_recv(const Conn& conn, std::string data) {
+  return cancellable<std::string>([&](auto token) { conn.AsyncSendRecvPkg(std::move(data), std::move(token)); });
 }
 cancellable<nothing> cancellable_send(const Conn& conn, std::string data, PkgOption option) {
   return cancellable<nothing>([&](auto token) { conn.AsyncSendPkg(std::move(data), option, std::move(token)); });
@@ -436,6 +443,85 @@ TEST(SendThatGivesUpAmongOthers, LeavesThePackagesOfAllSendersWholeAndInOrder) {
     for (auto& thread : threads) sent.push_back(thread->get());
     conn.Close();
     EXPECT_TRUE(reading.get() == sent);
+  }
+}
+
+// ---- An exchange that is cancelled, in each of its steps
+
+constexpr std::array cancellation_types = {asio::cancellation_type::terminal, asio::cancellation_type::partial,
+                                           asio::cancellation_type::total};
+
+TEST(SendRecvPkgThatIsCancelled, BeforeItIsSentIsWithdrawn) {
+  for (const auto type : cancellation_types) {
+    auto [conn, peer] = make_narrow({.Mode = SendMode::Direct});
+    const std::string large = pattern(60'000);
+    int before = 0;
+    while (conn.TrySendPkg(large)) ++before;
+    auto asking = cancellable_send_recv(conn, "request");
+    EXPECT_FALSE(asking.ended());
+    asking.cancel(type);
+    EXPECT_EQ(asking.get().first, asio::error::operation_aborted);
+    background reading([&from = peer, &large, before] {
+      for (int i = 0; i < before; ++i) EXPECT_TRUE(from.read_pkg() == large);
+      return from.read_pkg();
+    });
+    conn.SendPkg("next");
+    EXPECT_EQ(reading.get(), "next");
+  }
+}
+
+TEST(SendRecvPkgThatIsCancelled, BetweenItsStepsReceivesNothing) {
+  for (const auto type : cancellation_types) {
+    auto [conn, peer] = make_conn_and_peer();
+    asio::io_context handlers;  // does not run yet, so that the second step does not begin
+    cancellable<std::string> asking([&, &on = conn](auto token) {
+      on.AsyncSendRecvPkg(std::string("request"), asio::bind_executor(handlers, std::move(token)));
+    });
+    EXPECT_EQ(peer.read_pkg(), "request");
+    peer.write(framed("reply"));
+    asking.cancel(type);
+    handlers.run_for(ceiling);
+    const auto [ec, got] = asking.get();
+    EXPECT_EQ(ec, asio::error::operation_aborted) << ec.message();
+    EXPECT_EQ(got, "");
+    EXPECT_EQ(conn.RecvPkg(), "reply");
+  }
+}
+
+TEST(SendRecvPkgThatIsCancelled, WhileItWaitsForTheReplyLosesNothing) {
+  for (const auto type : cancellation_types) {
+    auto [conn, peer] = make_conn_and_peer();
+    auto asking = cancellable_send_recv(conn, "request");
+    EXPECT_EQ(peer.read_pkg(), "request");
+    peer.write(framed("reply").substr(0, 4));
+    EXPECT_TRUE(poll_until([&on = conn] { return has_read_all(on); }));
+    EXPECT_FALSE(asking.ended());
+    asking.cancel(type);
+    EXPECT_EQ(asking.get().first, asio::error::operation_aborted);
+    peer.write(framed("reply").substr(4));
+    EXPECT_EQ(conn.RecvPkg(), "reply");
+  }
+}
+
+TEST(SendRecvPkgThatIsCancelled, FromAnotherThreadAtAnyTimeIsDoneOrNotButNeverHalf) {
+  for (int round = 0; round < 300; ++round) {
+    auto [conn, peer] = make_conn_and_peer();
+    const auto type = cancellation_types[static_cast<std::size_t>(round) % cancellation_types.size()];
+    auto asking = cancellable_send_recv(conn, "request");
+    background answering([&with = peer] {
+      EXPECT_EQ(with.read_pkg(), "request");
+      with.write(framed("reply"));
+    });
+    for (int yields = 0; yields < round % 20; ++yields) std::this_thread::yield();
+    asking.cancel(type);
+    const auto [ec, got] = asking.get();
+    if (ec) {
+      EXPECT_EQ(ec, asio::error::operation_aborted) << ec.message();
+      EXPECT_EQ(conn.RecvPkg(), "reply");
+    } else {
+      EXPECT_EQ(got, "reply");
+    }
+    answering.get();
   }
 }
 

@@ -22,6 +22,7 @@
 #include <asio/system_executor.hpp>
 
 #include <algorithm>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -161,6 +162,12 @@ class async_receive_op final : public async_receiver {
         if (const auto state = weak.lock()) state->stop_receive(id, asio::error::operation_aborted);
       });
     }
+    start_as(id, std::move(handler), conn, std::move(goal), limit, retry, into);
+  }
+
+  /// The same, without looking at the handler's cancellation slot.
+  static void start_as(std::uint64_t id, Handler&& handler, const conn_ptr& conn, recv_goal&& goal, time_limit limit,
+                       const Retry& retry, std::string* into) {
     auto* const op = op_memory<async_receive_op, Handler>::make(std::move(handler), conn, std::move(goal), limit, into);
     op->id = id;
     op->retry = retry;
@@ -216,6 +223,13 @@ class async_send_op final : public Record {
         if (const auto state = weak.lock()) state->out().stop(id, asio::error::operation_aborted);
       });
     }
+    start_as(id, std::move(handler), conn, std::move(data), limit, retry, submit);
+  }
+
+  /// The same, without looking at the handler's cancellation slot.
+  template <class Submit>
+  static void start_as(std::uint64_t id, Handler&& handler, const conn_ptr& conn, AsyncPayload data, time_limit limit,
+                       const Retry& retry, const Submit& submit) {
     auto* const op = op_memory<async_send_op, Handler>::make(std::move(handler), conn, std::move(data));
     op->id = id;
     op->limit_ = limit;
@@ -460,20 +474,24 @@ auto async_receive_into(prepared op, recv_goal goal, time_limit limit, std::stri
       token, std::move(op), std::move(goal), limit, &into);
 }
 
+/// Hands a send to the outbox of `conn`.
+inline auto submits(conn_state& conn, const pkg_header& header) {
+  return [&conn, &header](outbox& out, send_record& record, asio::const_buffer payload) {
+    conn.note_send(header);
+    record.header = header;
+    record.payload = payload;
+    record.direct = conn.mode() == SendMode::Direct;
+    return out.send(record, true, nullptr, conn.gathers());
+  };
+}
+
 template <class Token>
 auto async_send(prepared op, pkg_header header, AsyncPayload data, time_limit limit, Token&& token) {
   return asio::async_initiate<Token, void(std::error_code)>(
       [](auto handler, const prepared& checked, pkg_header head, AsyncPayload bytes, time_limit until) {
-        const auto submit = [&](outbox& out, send_record& record, asio::const_buffer payload) {
-          checked.conn->note_send(head);
-          record.header = head;
-          record.payload = payload;
-          record.direct = checked.conn->mode() == SendMode::Direct;
-          return out.send(record, true, nullptr, checked.conn->gathers());
-        };
         const auto begin = [&] {
           async_send_op<decltype(handler), send_record>::start(std::move(handler), checked.conn, std::move(bytes),
-                                                               until, checked.retry, submit);
+                                                               until, checked.retry, submits(*checked.conn, head));
         };
         begin_or_refuse(
             handler, [&] { return checked.executor(); }, checked.error, begin);

@@ -3,18 +3,18 @@
 #define GTCP_DETAIL_OPERATION_HPP
 
 // What the public operations of a connection are made of: options resolved and checked, errors described, the blocking
-// form, the awaited form and the form with a completion token side by side.
+// form and the awaited form; the form with a completion token is beside it.
 
 #include <gtcp/detail/async_op.hpp>
 #include <gtcp/detail/config.hpp>
 #include <gtcp/detail/conn_state.hpp>
+#include <gtcp/detail/exchange.hpp>
 #include <gtcp/error.hpp>
 #include <gtcp/payload.hpp>
 
 #include <asio/any_io_executor.hpp>
 #include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
-#include <asio/compose.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -99,27 +99,6 @@ GTCP_DECL asio::awaitable<void> await_receive_pkg_into(const char* name, conn_pt
                                                        std::string& into, OnError on_error);
 GTCP_DECL asio::awaitable<std::string> await_receive_pkg(const char* name, conn_ptr conn, time_limit limit,
                                                          OnError on_error);
-
-// ---- With a completion token
-
-/// Sends, then receives.
-template <class Token>
-auto async_send_receive(prepared op, pkg_header header, AsyncPayload data, recv_goal goal, time_limit limit,
-                        Token&& token) {
-  const asio::any_io_executor executor = op.executor();
-  return asio::async_compose<Token, void(std::error_code, std::string)>(
-      [op = std::move(op), header, data = std::move(data), goal = std::move(goal), limit, step = 0](
-          auto& self, std::error_code error = {}, std::string reply = {}) mutable {
-        if (step == 2 || error) return self.complete(error, std::move(reply));
-        // What the next step needs is taken out first: beginning it moves this object.
-        prepared next = op;
-        if (step++ == 0)
-          async_send(std::move(next), header, std::move(data), limit, std::move(self));
-        else
-          async_receive(std::move(next), std::move(goal), limit, std::move(self));
-      },
-      token, executor);
-}
 
 }  // namespace gtcp::detail
 
