@@ -1014,6 +1014,39 @@ TEST_F(PoolConnWaits, NotOnceItsContextIsGone) {
   Exchange(next, fresh, "the place is free");
 }
 
+TEST_F(PoolConnWaits, NotOnceItsContextIsGoneAlthoughItsTurnHasJustCome) {
+  using gtcp::detail::conn_pool;
+  struct call final : conn_pool::waker {
+    std::function<void()> function;
+    void wake() noexcept override { function(); }
+  };
+  struct turn final : conn_pool::turn {
+    using conn_pool::turn::turn;
+    std::shared_ptr<call> told;
+    std::shared_ptr<conn_pool::waker> granted() noexcept override { return told; }
+  };
+  const PoolConn held = gtcp::NewPoolConn(address_, one_);
+  const std::string key = gtcp::detail::pool_request{address_, 0ns, one_}.key();
+  turn before(1);
+  EXPECT_FALSE(Pool().ask(key, before));
+  std::optional<asio::io_context> context(std::in_place);
+  PoolOption option{.MaxConns = 3};
+  option.Conn.Executor = context->get_executor();
+  gtcp::AsyncNewPoolConn(address_, 0s, option,
+                         [](std::error_code, PoolConn) { ADD_FAILURE() << "its context is gone"; });
+  context->poll();
+  turn behind(3);
+  behind.told = std::make_shared<call>();
+  behind.told->function = [&] { context.reset(); };
+  EXPECT_FALSE(Pool().ask(key, behind));
+  EXPECT_EQ(Pool().waiting_count(), 3u);
+  // Both that are behind it are granted in one go, and the last one is told first.
+  EXPECT_TRUE(Pool().withdraw(before));
+  EXPECT_FALSE(context);
+  EXPECT_EQ(Pool().waiting_count(), 0u);
+  Pool().lose(*behind.group);
+}
+
 // ---- A send on one that had died
 
 class PoolConnRenews : public PoolTest {

@@ -5,6 +5,7 @@
 #include <gtcp/conn.hpp>
 #include <gtcp/detail/conn_lease.hpp>
 #include <gtcp/detail/conn_pool.hpp>
+#include <gtcp/detail/context_end.hpp>
 #include <gtcp/detail/guarded_wait.hpp>
 #include <gtcp/detail/per_process.hpp>
 #include <gtcp/detail/pool_dial.hpp>
@@ -30,6 +31,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <stop_token>
 #include <string>
@@ -230,12 +232,14 @@ GTCP_DECL Conn take_from_pool(pool_request request, const char* name, const OnEr
 class async_turn final : public conn_pool::turn {
  public:
   async_turn(conn_pool& pool, std::size_t max_conns, const asio::any_io_executor& strand)
-      : turn(max_conns), pool_(pool), bell_(std::make_shared<bell>(strand)) {}
+      : turn(max_conns), pool_(pool), bell_(std::make_shared<bell>(strand)) {
+    bell_->join_context();
+  }
   ~async_turn() {
-    if (!asked_) return;
-    if (!waits_ || !pool_.withdraw(*this)) {
+    if (asked_ && (!waits_ || !pool_.withdraw(*this))) {
       const pool_place unused(pool_, *this);  // it was granted, and nobody wants it any more
     }
+    bell_->end();
   }
   async_turn(const async_turn&) = delete;
   async_turn& operator=(const async_turn&) = delete;
@@ -247,7 +251,7 @@ class async_turn final : public conn_pool::turn {
     return !waits_;
   }
 
-  asio::steady_timer& gate() noexcept { return bell_->gate; }
+  asio::steady_timer& gate() noexcept { return bell_->gate(); }
 
   /// Whether it was granted; if not it is not asked for any longer.
   bool end_waiting() {
@@ -263,13 +267,45 @@ class async_turn final : public conn_pool::turn {
   std::shared_ptr<conn_pool::waker> granted() noexcept override { return bell_; }
 
  private:
-  struct bell final : conn_pool::waker, std::enable_shared_from_this<bell> {
-    explicit bell(const asio::any_io_executor& executor) : strand(executor), gate(executor) {}
+  /// Opens the gate. The pool may still have it when the turn, and its context, are gone: then it must not touch what
+  /// belongs to that.
+  class bell final : public conn_pool::waker, public std::enable_shared_from_this<bell> {
+   public:
+    explicit bell(const asio::any_io_executor& strand) : strand_(strand), gate_(std::in_place, strand) {}
+
+    void join_context() { membership_.emplace(strand_, shared_from_this()); }
+    asio::steady_timer& gate() noexcept { return *gate_; }
+
     void wake() noexcept override {
-      insist([this] { asio::post(strand, [self = shared_from_this()] { self->gate.cancel(); }); });
+      insist([this] {
+        const std::lock_guard lock(mutex_);
+        if (!rings_) return;
+        asio::post(strand_, [self = shared_from_this()] {
+          if (self->gate_) self->gate_->cancel();
+        });
+      });
     }
-    asio::any_io_executor strand;
-    asio::steady_timer gate;
+
+    /// The context runs nothing any more. Posting to it while it destroys what it has would be a race.
+    void on_context_end() noexcept {
+      const std::lock_guard lock(mutex_);
+      rings_ = false;
+    }
+
+    /// On the strand, or when that is being destroyed.
+    void end() noexcept {
+      const std::lock_guard lock(mutex_);
+      rings_ = false;
+      gate_.reset();
+      strand_ = {};
+    }
+
+   private:
+    std::mutex mutex_;
+    bool rings_ = true;
+    asio::any_io_executor strand_;
+    std::optional<asio::steady_timer> gate_;  ///< used on the strand
+    std::optional<context_membership> membership_;
   };
 
   conn_pool& pool_;
