@@ -73,9 +73,11 @@ struct ConnOption {
   PkgOption Pkg = {};
   /// The local "host:port" to connect from; empty leaves it to the system. Ignored for accepted and adopted sockets.
   std::string LocalAddress = {};
-  /// Where asynchronous operations go on. Empty, the default: on Runtime::Default(). The context under it must live
-  /// until the Conn is closed; that of a Server's connections, until the Server is. A strand must not outlive its
-  /// context, so what keeps its options, a Server or a pooled connection, must not either.
+  /// Where asynchronous operations go on. Empty, the default: on Runtime::Default(). When the context under it is
+  /// destroyed, they end without their handlers being called, and the connection goes on in the default Runtime. While
+  /// it is stopped, replies of its handlers that wait for their turn there stay in the outbox, until Flush, Close, or
+  /// the context's end. The context of a Server's connections must live until the Server is closed. A strand must not
+  /// outlive its context, so what keeps its options, a Server or a pooled connection, must not either.
   asio::any_io_executor Executor = {};
 };
 

@@ -51,8 +51,7 @@ enum class Errc {
   /// The Server is shutting down: nothing more is received. Fatal for receiving; sends are still delivered.
   Draining = 14,
   /// The outbox has no room, and QueuePolicy says not to wait for it. Not fatal: nothing of the package was taken.
-  /// Under
-  /// QueuePolicy::Close the connection is reset as well, and what follows fails with Errc::Closed.
+  /// Under QueuePolicy::Close the connection is reset as well, and what follows fails with Errc::Closed.
   QueueFull = 15,
   /// A Server's limit: no package came within ServerOption::FirstPkgTimeout. Fatal.
   FirstPkgTimeout = 16,

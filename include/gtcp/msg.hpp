@@ -194,7 +194,8 @@ inline Msg RecvMsgWithTimeout(const Conn& conn, std::chrono::nanoseconds timeout
 /// Completion: void(std::error_code), as Conn::AsyncSendPkg; without a token asio::awaitable<void>.
 /// Errors: as SendMsg.
 /// Cancellation: as Conn::AsyncSendPkg.
-/// Lifetimes: the message is written to JSON before the function returns; nothing is borrowed.
+/// Lifetimes: the message is written to JSON before the function returns; nothing is borrowed. With g++
+/// before 13 give a Msg a name first, as the option of AsyncNewConn; braces as below are a view, and safe.
 /// Example:
 ///     co_await gtcp::AsyncSendMsg(conn, {.Act = "hello", .Data = "My name's John!"});
 template <detail::msg_like T = detail::msg_view, class... Ending>

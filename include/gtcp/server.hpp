@@ -49,7 +49,8 @@ inline constexpr std::string_view FreePortAddress = ":0";
 /// `asio::awaitable<void>(Conn)` is a coroutine for each connection, on one of the io threads or on the executor of
 /// ServerOption::Conn. It is called for several connections at once. When it has returned or thrown the server closes
 /// its Conn, unless that was Detach()ed. What it throws goes to the error callback, but for the end of its own
-/// connection: asio::error::eof, a reset, Errc::Closed. SetPkgHandler is the third kind: called for each package.
+/// connection: asio::error::eof, Errc::TlsTruncated, a reset, Errc::Closed, Errc::Draining. SetPkgHandler is the third
+/// kind: called for each package.
 ///
 /// A Server is a handle: copies name the same server.
 ///
@@ -183,8 +184,9 @@ class Server {
   /// of this connection is handed out until half of that is free. What it sends leaves together, once the packages that
   /// came together are through. A blocking receive from `conn` in it fails with Errc::WouldDeadlock, and so does, on an
   /// io thread of a Runtime, a SendPkg to another connection whose outbox is full: with TrySendPkg it is left out, and
-  /// ConnOption::WhenFull may say that such a connection drops packages, or ends. What the handler throws goes to the
-  /// error callback, and closes the connection.
+  /// ConnOption::WhenFull may say that such a connection drops packages, or ends; then it says so for sends to `conn`,
+  /// too. What the handler throws goes to the error callback, and closes the connection. What ends a connection besides,
+  /// also a package that is too large or cut off, is told to SetOnClose alone.
   ///
   /// Lifetimes: `pkg` is valid during the call; a copy of `conn` may be kept.
   void SetPkgHandler(std::function<void(Conn& conn, std::string_view pkg)> handler) const;

@@ -149,7 +149,7 @@ class async_receive_op final : public async_receiver {
  public:
   async_receive_op(Handler&& handler, const conn_ptr& state, recv_goal&& wanted, time_limit give_up_at,
                    std::string* target)
-      : async_receiver(state, std::move(wanted), give_up_at, place_for_result(target)),
+      : async_receiver(state, std::move(wanted), give_up_at, place_for_result(result_, target)),
         pending_(std::move(handler), state->executor()) {}
 
   /// If it throws, the handler is as it was.
@@ -192,15 +192,17 @@ class async_receive_op final : public async_receiver {
 
  private:
   struct no_result {};
+  using own_result = std::conditional_t<WithResult, std::string, no_result>;
 
-  std::string* place_for_result([[maybe_unused]] std::string* target) noexcept {
+  /// Static: the operation is not there yet.
+  static std::string* place_for_result(own_result& own, std::string* target) noexcept {
     if constexpr (WithResult)
-      return &result_;
+      return &own;
     else
       return target;
   }
 
-  [[no_unique_address]] std::conditional_t<WithResult, std::string, no_result> result_;
+  [[no_unique_address]] own_result result_;
   pending_handler<Handler> pending_;
 };
 
