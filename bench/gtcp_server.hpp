@@ -13,6 +13,7 @@
 #include <chrono>
 #include <exception>
 #include <string>
+#include <system_error>
 
 namespace bench {
 
@@ -34,19 +35,21 @@ server_role serve(SetUp set_up, std::chrono::microseconds busy_wait = {}) {
   };
 }
 
+// With error codes, as raw Asio's server: what ends a connection is not thrown.
+
 inline void answer(gtcp::Conn conn) {
   std::string package;
-  for (;;) {
-    conn.RecvPkg(package);
-    conn.SendPkg(package);
+  for (std::error_code error; !error;) {
+    conn.RecvPkg(package, error);
+    if (!error) conn.SendPkg(package, error);
   }
 }
 
 inline asio::awaitable<void> answer_in_coroutine(gtcp::Conn conn) {
   std::string package;
-  for (;;) {
-    co_await conn.AsyncRecvPkg(package);
-    co_await conn.AsyncSendPkg(package);
+  for (std::error_code error; !error;) {
+    co_await conn.AsyncRecvPkg(package, error);
+    if (!error) co_await conn.AsyncSendPkg(package, error);
   }
 }
 

@@ -168,7 +168,7 @@ struct scratch_file {
 /// W12: compiles a one-file echo server, and returns what it took.
 bool compile(const std::string& source, outcome& result, std::vector<std::string> further = {}) {
   const scratch_file output("");
-  further.insert(further.end(), {"-pthread", "-s"});
+  further.insert(further.end(), {"-pthread", "-s", "-Wl,--gc-sections"});
   const double begin = seconds_now();
   if (!run_compiler(source, output.path, further)) return false;
   const double took = seconds_now() - begin;
@@ -180,7 +180,7 @@ bool compile(const std::string& source, outcome& result, std::vector<std::string
 bool compile_separately(outcome& result) {
   static const scratch_file library("-library.o");
   const std::string separate = "-DGTCP_SEPARATE_COMPILATION";
-  static const bool is_there = run_compiler("library.cpp", library.path, {separate, "-c"});
+  static const bool is_there = run_compiler("library.cpp", library.path, {separate, "-c", "-ffunction-sections"});
   return is_there && compile("gtcp.cpp", result, {separate, library.path.string()});
 }
 #endif
