@@ -185,8 +185,8 @@ class Server {
   /// came together are through. A blocking receive from `conn` in it fails with Errc::WouldDeadlock, and so does, on an
   /// io thread of a Runtime, a SendPkg to another connection whose outbox is full: with TrySendPkg it is left out, and
   /// ConnOption::WhenFull may say that such a connection drops packages, or ends; then it says so for sends to `conn`,
-  /// too. What the handler throws goes to the error callback, and closes the connection. What ends a connection besides,
-  /// also a package that is too large or cut off, is told to SetOnClose alone.
+  /// too. What the handler throws goes to the error callback, and closes the connection. What ends a connection
+  /// besides, also a package that is too large or cut off, is told to SetOnClose alone.
   ///
   /// Lifetimes: `pkg` is valid during the call; a copy of `conn` may be kept.
   void SetPkgHandler(std::function<void(Conn& conn, std::string_view pkg)> handler) const;

@@ -3,8 +3,9 @@
 #define GTCP_DETAIL_SHORT_MUTEX_HPP
 
 // A mutex for sections that usually take some nanoseconds, and which many threads enter all the time. Releasing it is a
-// plain store: it wakes nobody, so who finds it taken looks again, for a moment at once, then after a short sleep. With a std::mutex
-// threads that send all the time put each other to sleep and wake each other, at a hundred times the section's price.
+// plain store: it wakes nobody, so who finds it taken looks again, for a moment at once, then after a short sleep. With
+// a std::mutex threads that send all the time put each other to sleep and wake each other, at a hundred times the
+// section's price.
 
 #include <atomic>
 #include <chrono>
