@@ -85,7 +85,8 @@ GTCP_DECL asio::any_io_executor serial_executor(const asio::any_io_executor& io)
 ///
 /// Thread safety: all members may be called from any thread.
 /// Lifetimes: the default Runtime is never destroyed. Destroying another one ends its threads and destroys, without
-/// calling them, the handlers that still wait on it; a Runtime may be destroyed on one of its own threads.
+/// calling them, the handlers that still wait on it; a Runtime may be destroyed on one of its own threads. In a child
+/// process, destroying one of the parent's leaves all of that alone.
 class Runtime {
  public:
   /// Makes a Runtime of `threads` io threads; 0, the default, means one for each processor.
@@ -117,6 +118,7 @@ class Runtime {
   /// Under the mutex.
   detail::io_thread& lane(std::size_t index);
 
+  const detail::process_mark process_;
   std::mutex mutex_;
   std::size_t threads_ = 1;
   std::size_t next_ = 0;

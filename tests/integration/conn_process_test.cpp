@@ -3,23 +3,33 @@
 // Connections and processes: what a process leaves behind when it ends, and what a child does to its parent's.
 
 #include <gtcp/conn.hpp>
+#include <gtcp/detail/conn_ledger.hpp>
+#include <gtcp/detail/conn_state.hpp>
 #include <gtcp/detail/exit_drain.hpp>
+#include <gtcp/detail/server_state.hpp>
 #include <gtcp/dial.hpp>
 #include <gtcp/runtime.hpp>
 #include <gtcp/server.hpp>
 
 #include "support/conn_pair.hpp"
 #include "support/forms.hpp"
+#include "support/poll_until.hpp"
 #include "support/sanitizers.hpp"
 
 #include <gtest/gtest.h>
 
+#include <asio/any_io_executor.hpp>
+#include <asio/post.hpp>
+#include <asio/steady_timer.hpp>
 #include <asio/use_future.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <functional>
 #include <future>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -271,6 +281,168 @@ TEST(Fork, LetsAChildEndThatHasARuntimeOfItsParent) {
   peer.write(framed("hello"));
   ASSERT_TRUE(comes(waiting));
   EXPECT_EQ(waiting.get(), "hello");
+}
+
+/// A thread that is inside of what `hold` does, which calls the function that it is given, until this is destroyed.
+class held_up {
+ public:
+  template <class Hold>
+  explicit held_up(Hold hold) : thread_([this, hold] { hold([this] { wait(); }); }) {
+    inside_.get_future().wait();
+  }
+  ~held_up() {
+    over_.set_value();
+    thread_.join();
+  }
+
+ private:
+  void wait() {
+    inside_.set_value();
+    over_.get_future().wait();
+  }
+
+  std::promise<void> inside_;
+  std::promise<void> over_;
+  std::thread thread_;
+};
+
+/// A thread that does something again and again, until this is destroyed.
+class busy {
+ public:
+  template <class Function>
+  explicit busy(Function function)
+      : thread_([function](const std::stop_token& stop) {
+          while (!stop.stop_requested()) function();
+        }) {}
+
+ private:
+  std::jthread thread_;
+};
+
+TEST(Fork, LetsAChildDropConnectionsThatAreJustBeingCounted) {
+  SKIP_WHERE_PARENTS_HAVE_NO_THREADS();
+  struct slow_entry final : gtcp::detail::ledger_entry {
+    explicit slow_entry(std::function<void()> wait) : wait_(std::move(wait)) {}
+    gtcp::ConnStats counted() const override {
+      wait_();
+      return {};
+    }
+    std::function<void()> wait_;
+  };
+  auto [conn, peer] = make_conn_and_peer();
+  const auto ledger = std::make_shared<gtcp::detail::conn_ledger>();
+  gtcp::detail::conn_access::state(conn)->serve(ledger, nullptr);
+  {
+    const held_up counting([&](const std::function<void()>& wait) {
+      slow_entry entry(wait);
+      ledger->add(entry);
+      static_cast<void>(ledger->sum());
+      entry.wait_ = [] {};
+      ledger->remove(entry);
+    });
+    child_process child([&, &own = conn] {
+      own = Conn();
+      return 5;
+    });
+    EXPECT_EQ(child.wait(), 5);
+  }
+  conn.SendPkg("still there");
+  EXPECT_EQ(peer.read_pkg(), "still there");
+}
+
+TEST(Fork, LetsAChildDropConnectionsWhileTheReactorIsBusy) {
+  SKIP_WHERE_PARENTS_HAVE_NO_THREADS();
+  gtcp::Runtime::Default().SetThreads(1);
+  const asio::any_io_executor io = gtcp::Runtime::Default().get_executor();
+  const busy timing([&] {
+    asio::steady_timer timer(io);
+    for (int i = 0; i < 100; ++i) {
+      timer.expires_after(1h);
+      timer.async_wait([](std::error_code) {});
+    }
+  });
+  for (int i = 0; i < 20; ++i) {
+    auto [conn, peer] = make_conn_and_peer();
+    std::future<std::string> first = conn.AsyncRecvPkg(asio::use_future);
+    peer.write(framed("one"));
+    ASSERT_TRUE(comes(first));
+    peer.write(framed("two") + framed("three"));
+    EXPECT_EQ(conn.RecvPkg(), "two");
+    conn.SendPkg("a reply");  // goes out with that to the other one, or when a timer is over
+    EXPECT_EQ(peer.read_pkg(), "a reply");
+    const std::weak_ptr<gtcp::detail::conn_state> state = gtcp::detail::conn_access::state(conn);
+    ASSERT_TRUE(poll_until([&] { return state.use_count() == 1; }));
+    child_process child([&own = conn] {
+      own = Conn();
+      return 5;
+    });
+    ASSERT_EQ(child.wait(), 5);
+  }
+  gtcp::Runtime::Default().SetThreads(0);
+}
+
+TEST(Fork, LetsAChildDropARuntimeThatIsBusy) {
+  SKIP_WHERE_PARENTS_HAVE_NO_THREADS();
+  auto runtime = std::make_unique<gtcp::Runtime>(1);
+  const asio::any_io_executor io = runtime->get_executor();
+  const busy posting([&] { asio::post(io, [] {}); });
+  for (int i = 0; i < 20; ++i) {
+    child_process child([&] {
+      runtime.reset();
+      return 5;
+    });
+    ASSERT_EQ(child.wait(), 5);
+  }
+}
+
+TEST(Fork, LetsAChildDropAServerThatAnotherThreadHasLocked) {
+  SKIP_WHERE_PARENTS_HAVE_NO_THREADS();
+  gtcp::Server::Handler handler([](const Conn&) {});
+  const auto server =
+      std::make_shared<gtcp::detail::server_state>("127.0.0.1:0", std::move(handler), gtcp::ServerOption());
+  std::string why;
+  ASSERT_FALSE(server->listen(false, why)) << why;
+  const held_up changing([&](const std::function<void()>& wait) {
+    server->set_pkg_handlers([&](gtcp::detail::pkg_handlers&) { wait(); });
+  });
+  child_process child([&] {
+    if (server->stats().Conns.BytesIn != 0) return 2;
+    server->abandon();
+    return 5;
+  });
+  EXPECT_EQ(child.wait(), 5);
+}
+
+TEST(Fork, LetsAChildRunAServerWhoseConnectionsArePartlyItsParents) {
+  SKIP_WHERE_PARENTS_HAVE_NO_THREADS();
+  std::promise<Conn> told;
+  std::future<Conn> detached = told.get_future();
+  std::atomic<bool> is_first{true};
+  const gtcp::Server server("127.0.0.1:0", [&](Conn conn) {
+    if (is_first.exchange(false)) {
+      conn.Detach();
+      return told.set_value(conn);
+    }
+    for (;;) conn.SendPkg(conn.RecvPkg());
+  });
+  server.Start();
+  const Conn client = gtcp::NewConn(server.GetListenedAddress());
+  ASSERT_TRUE(comes(detached));
+  Conn kept = detached.get();
+  client.SendPkg("to the parent");
+  EXPECT_EQ(kept.RecvPkg(), "to the parent");
+  ASSERT_TRUE(server.CloseAndWait(ceiling));
+  child_process child([&] {
+    kept = Conn();  // what it has counted is not there any more
+    if (server.Stats().Conns.PkgsIn != 0) return 2;
+    server.Listen();
+    server.Start();
+    if (gtcp::NewConn(server.GetListenedAddress()).SendRecvPkgWithTimeout("hello", ceiling) != "hello") return 3;
+    if (!server.CloseAndWait(ceiling)) return 4;
+    return server.Stats().Conns.PkgsIn == 1 ? 5 : 6;
+  });
+  EXPECT_EQ(child.wait(), 5);
+  EXPECT_EQ(server.Stats().Conns.PkgsIn, 1u);
 }
 
 TEST(Descriptors, AreNotInheritedByOtherPrograms) {

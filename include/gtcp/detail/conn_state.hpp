@@ -492,6 +492,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   // ---- Closing
 
+  /// In a child process, instead of destroying what a thread of the parent's may have locked.
+  void abandon_inherited() noexcept;
+
   void note_end(std::error_code reason);
 
   /// The steps of close() that are taken under no lock.

@@ -152,9 +152,9 @@ class server_state : public std::enable_shared_from_this<server_state> {
   /// Begins to serve; `by_thread`: in a thread that the destructor can wait for. No error and no listener: it was
   /// closed before, so there is nothing to do.
   std::error_code begin_run(std::shared_ptr<server_listener>& listener, bool by_thread, std::string& why) {
+    if (inherited()) return Errc::Closed;
     {
       std::unique_lock lock(mutex_);
-      if (inherited()) return Errc::Closed;
       if (!has_handler()) return Errc::NoHandler;
       if (by_thread && !closed_ && !would_deadlock()) ended_.wait(lock, [this] { return !run_ends_; });
       if (closed_) return {};
@@ -162,7 +162,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
         why = "the server is running already";
         return asio::error::already_started;
       }
-      process_.adopt();
+      if (process_.is_inherited()) adopt();
       running_ = true;
       runs_in_thread_ = by_thread;
       if (by_thread) ++waited_for_;
@@ -294,11 +294,14 @@ class server_state : public std::enable_shared_from_this<server_state> {
 
   ServerStats stats() const {
     ServerStats all;
+    if (process_.is_inherited()) return all;  // the parent's, and what it counts may be locked for ever
+    std::shared_ptr<const conn_ledger> ledger;
     {
       const std::lock_guard lock(mutex_);
       all = gate_.stats();
+      ledger = ledger_;
     }
-    all.Conns = ledger_->sum();
+    all.Conns = ledger->sum();
     return all;
   }
 
@@ -345,11 +348,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
   /// Stops listening and closes every connection that is being served, but for detached ones. Any number of times, from
   /// any thread.
   void close() noexcept {
-    if (inherited()) {
-      // A child's copy of a server that its parent runs: nothing of it is ours but the descriptor.
-      if (listener_ != nullptr) listener_->abandon();
-      return;
-    }
+    if (inherited()) return abandon_inherited();
     stop_listening();
     std::unique_lock lock(mutex_);
     while (first_ != nullptr && !first_->closed_by_server_) {
@@ -387,8 +386,9 @@ class server_state : public std::enable_shared_from_this<server_state> {
 
   /// The last handle is gone. Handlers may refer to what is destroyed next, so waits for them where that can be done.
   void abandon() noexcept {
+    if (process_.is_inherited()) return abandon_inherited();
     close();
-    if (would_deadlock() || inherited()) return;
+    if (would_deadlock()) return;
     std::unique_lock lock(mutex_);
     ended_.wait(lock, [this] { return waited_for_ == 0; });
   }
@@ -487,14 +487,16 @@ class server_state : public std::enable_shared_from_this<server_state> {
 
   void stop_listening() noexcept {
     std::shared_ptr<server_listener> listener;
+    std::shared_ptr<session_threads> threads;
     {
       const std::lock_guard lock(mutex_);
       closed_ = true;
       run_ends_ = running_ && runs_in_thread_;
       listener = std::move(listener_);
+      threads = threads_;
     }
     if (listener != nullptr) listener->close();
-    threads_->close();
+    threads->close();
   }
 
   /// Waits for the connections that drain, and cuts off those that are not done in time.
@@ -517,6 +519,23 @@ class server_state : public std::enable_shared_from_this<server_state> {
              " cut off";
     });
     return result;
+  }
+
+  /// A child's copy of a server of its parent's: nothing of it is ours but the descriptor.
+  void abandon_inherited() noexcept {
+    if (listener_ != nullptr) listener_->abandon();
+  }
+
+  /// Under the mutex: makes a child's copy its own. What other threads lock is made anew; connections of the parent's
+  /// stay with the old ledger.
+  void adopt() {
+    auto ledger = std::make_shared<conn_ledger>();
+    auto threads = std::make_shared<session_threads>();
+    auto dog = std::make_shared<watchdog>();
+    ledger_ = std::move(ledger);
+    threads_ = std::move(threads);
+    watchdog_ = std::move(dog);
+    process_.adopt();
   }
 
   /// Whether this is a child's copy of a server that its parent runs.
@@ -636,9 +655,10 @@ class server_state : public std::enable_shared_from_this<server_state> {
 
   server_gate gate_;
   std::shared_ptr<receive_memory> memory_;
-  const std::shared_ptr<conn_ledger> ledger_ = std::make_shared<conn_ledger>();
-  const std::shared_ptr<session_threads> threads_ = std::make_shared<session_threads>();
-  const std::shared_ptr<watchdog> watchdog_ = std::make_shared<watchdog>();
+  // Changed by a child process alone, before it serves.
+  std::shared_ptr<conn_ledger> ledger_ = std::make_shared<conn_ledger>();
+  std::shared_ptr<session_threads> threads_ = std::make_shared<session_threads>();
+  std::shared_ptr<watchdog> watchdog_ = std::make_shared<watchdog>();
 };
 
 }  // namespace gtcp::detail

@@ -9,7 +9,7 @@
 #include <asio/any_io_executor.hpp>
 #include <asio/generic/stream_protocol.hpp>
 
-#include <optional>
+#include <memory>
 #include <system_error>
 
 namespace gtcp::detail {
@@ -17,7 +17,7 @@ namespace gtcp::detail {
 /// A second object for the descriptor, through which Asio waits.
 class watch {
  public:
-  watch() = default;
+  watch() noexcept {}
   ~watch() { release(); }
   watch(const watch&) = delete;
   watch& operator=(const watch&) = delete;
@@ -25,36 +25,44 @@ class watch {
   /// Returns the object, made on the executor that `executor()` returns when there is none yet.
   template <class Executor>
   asio::generic::stream_protocol::socket& open(const Executor& executor, native_socket descriptor) {
-    if (!socket_) {
-      socket_.emplace(executor());
+    if (!is_open_) {
+      std::construct_at(&socket_, executor());
       try {
         constexpr int any_family = 0;  // nobody asks for it
-        socket_->assign(asio::generic::stream_protocol(any_family, 0), descriptor);
+        socket_.assign(asio::generic::stream_protocol(any_family, 0), descriptor);
       } catch (...) {
-        socket_.reset();  // nothing could be waited for through it
+        std::destroy_at(&socket_);  // nothing could be waited for through it
         throw;
       }
+      is_open_ = true;
     }
-    return *socket_;
+    return socket_;
   }
 
   /// Ends all waits that are under way.
   void cancel() noexcept {
-    if (!socket_) return;
+    if (!is_open_) return;
     std::error_code ignored;
-    socket_->cancel(ignored);
+    socket_.cancel(ignored);
   }
 
   /// Ends all waits for good, and leaves the descriptor open.
   void release() noexcept {
-    if (!socket_) return;
+    if (!is_open_) return;
     std::error_code ignored;
-    socket_->release(ignored);
-    socket_.reset();
+    socket_.release(ignored);
+    std::destroy_at(&socket_);
+    is_open_ = false;
   }
 
+  /// Forgets the object without destroying it, in a child process: threads of the parent may hold the reactor's locks.
+  void abandon() noexcept { is_open_ = false; }
+
  private:
-  std::optional<asio::generic::stream_protocol::socket> socket_;
+  union {
+    asio::generic::stream_protocol::socket socket_;
+  };
+  bool is_open_ = false;
 };
 
 }  // namespace gtcp::detail

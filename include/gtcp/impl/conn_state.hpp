@@ -40,9 +40,28 @@ GTCP_DECL conn_state::conn_state(native_socket descriptor, const ConnOption& opt
 }
 
 GTCP_DECL conn_state::~conn_state() {
+  if (process_.is_inherited()) {
+    abandon_inherited();
+    return;
+  }
   if (ledger_ != nullptr) ledger_->remove(*this);
   watch_.release();
   if (descriptor_ != invalid_native_socket) close_socket(descriptor_, false);
+}
+
+GTCP_DECL void conn_state::abandon_inherited() noexcept {
+  if (descriptor_ != invalid_native_socket) close_socket(descriptor_, false);
+  watch_.abandon();
+  static_cast<void>(close_timer_.release());
+  static_cast<void>(turn_timer_.release());
+  static_cast<void>(transport_.release());  // TLS has locks of its own
+  static_cast<void>(lease_.release());
+  union never_destroyed {  // the last copy of a strand locks what its context has
+    explicit never_destroyed(asio::any_io_executor&& taken) noexcept : executor(std::move(taken)) {}
+    ~never_destroyed() {}
+    asio::any_io_executor executor;
+  };
+  const never_destroyed kept(std::move(executor_));
 }
 
 GTCP_DECL void conn_state::serve(std::shared_ptr<conn_ledger> ledger, std::unique_ptr<peer_limits> limits) {

@@ -25,6 +25,7 @@
 namespace gtcp {
 
 GTCP_DECL Runtime::~Runtime() {
+  if (process_.is_inherited()) return;  // the threads are not here, and what they had locked stays so
   for (detail::io_thread* lane : lanes_) lane->end();
 }
 

@@ -25,7 +25,7 @@
 namespace gtcp::detail {
 
 GTCP_DECL server_session::~server_session() {
-  if (!entered_) return;
+  if (!entered_ || server_->inherited()) return;  // in a child process: of the thread that has forked
   const bool closes = !state_->detached();
   if (closes) conn_.Close();
   // What the handler and the handle own is destroyed before the server counts this one out.
