@@ -445,6 +445,17 @@ TEST(Fork, LetsAChildRunAServerWhoseConnectionsArePartlyItsParents) {
   EXPECT_EQ(server.Stats().Conns.PkgsIn, 1u);
 }
 
+TEST(Fork, LetsAChildAskForServersByNameWhileOthersNameThem) {
+  SKIP_WHERE_PARENTS_HAVE_NO_THREADS();
+  const gtcp::Server server = gtcp::NewServer(
+      "127.0.0.1:0", [](const Conn&) {}, "known to the child");
+  const busy asking([] { static_cast<void>(gtcp::GetServer("known to the child")); });
+  for (int i = 0; i < 20; ++i) {
+    child_process child([&] { return gtcp::GetServer("known to the child") == server ? 5 : 2; });
+    ASSERT_EQ(child.wait(), 5);
+  }
+}
+
 TEST(Descriptors, AreNotInheritedByOtherPrograms) {
   auto [conn, peer] = make_conn_and_peer();
   EXPECT_NE(::fcntl(conn.GetNativeHandle(), F_GETFD) & FD_CLOEXEC, 0);

@@ -539,6 +539,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   bool arm_close_timer() noexcept;
 
   inline static std::atomic<std::uint64_t> last_id_{0};
+  inline static constinit std::atomic<std::size_t> reply_parts_{0};  ///< into how many; 0: nobody has counted yet
 
   const std::uint64_t id_ = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
   const process_mark process_;

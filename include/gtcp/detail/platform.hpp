@@ -550,6 +550,15 @@ inline const int forks_are_counted =
     ::pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
 #endif
 
+/// Has `before` called before every fork from now on, and `after` after it, in both processes. Returns 0 if it can be.
+inline int at_fork([[maybe_unused]] void (*before)(), [[maybe_unused]] void (*after)()) noexcept {
+#if defined(ASIO_WINDOWS)
+  return 0;
+#else
+  return ::pthread_atfork(before, after, after);
+#endif
+}
+
 /// Counts the forks that led to this process: what was made under another number belongs to the parent.
 inline unsigned fork_generation() noexcept {
 #if defined(ASIO_WINDOWS)

@@ -15,6 +15,7 @@
 
 #include <openssl/bio.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -66,16 +67,18 @@ class tls_socket {
  private:
   static tls_socket& of(BIO* bio) noexcept { return *static_cast<tls_socket*>(::BIO_get_data(bio)); }
 
+  // No local static variable, see per_process. What OpenSSL has made is a child's, too.
   static const BIO_METHOD* method() {
-    static const BIO_METHOD* const instance = [] {
-      BIO_METHOD* const made = ::BIO_meth_new(::BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "gtcp socket");
-      if (made == nullptr) throw std::bad_alloc();
-      ::BIO_meth_set_write(made, &bio_write);
-      ::BIO_meth_set_read(made, &bio_read);
-      ::BIO_meth_set_ctrl(made, &bio_control);
-      return made;
-    }();
-    return instance;
+    BIO_METHOD* now = method_.load(std::memory_order_acquire);
+    if (now != nullptr) return now;
+    BIO_METHOD* const made = ::BIO_meth_new(::BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "gtcp socket");
+    if (made == nullptr) throw std::bad_alloc();
+    ::BIO_meth_set_write(made, &bio_write);
+    ::BIO_meth_set_read(made, &bio_read);
+    ::BIO_meth_set_ctrl(made, &bio_control);
+    if (method_.compare_exchange_strong(now, made, std::memory_order_acq_rel, std::memory_order_acquire)) return made;
+    ::BIO_meth_free(made);
+    return now;
   }
 
   static int bio_write(BIO* bio, const char* data, int size) {
@@ -145,6 +148,8 @@ class tls_socket {
     drained_ = got.size < buffer.size();
     return static_cast<int>(got.size);
   }
+
+  inline static constinit std::atomic<BIO_METHOD*> method_{nullptr};
 
   const native_socket descriptor_;
   byte_buffer pending_;

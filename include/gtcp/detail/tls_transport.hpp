@@ -19,6 +19,7 @@
 #include <openssl/x509v3.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -301,9 +302,12 @@ class tls_transport final : public transport {
     }
   }
 
+  // No local static variable, see per_process.
   static int self_index() {
-    static const int index = ::SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
-    return index;
+    int now = self_index_.load(std::memory_order_relaxed);
+    if (now != no_index) return now;
+    const int made = ::SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
+    return self_index_.compare_exchange_strong(now, made, std::memory_order_relaxed) ? made : now;
   }
 
   static int choose_protocol(SSL* ssl, const unsigned char** chosen, unsigned char* size, const unsigned char* offered,
@@ -363,6 +367,9 @@ class tls_transport final : public transport {
     ::ERR_clear_error();
     return fatal_;
   }
+
+  static constexpr int no_index = -1;
+  inline static constinit std::atomic<int> self_index_{no_index};
 
   const native_socket descriptor_;
   const tls_context context_;  ///< its destructor deletes callbacks that a live SSL object uses

@@ -184,8 +184,12 @@ GTCP_DECL conn_state::progress conn_state::try_handshake(std::error_code& error,
 }
 
 GTCP_DECL void conn_state::divide_replies() noexcept {
-  // A peer that shares the only processor would but interrupt.
-  static const std::size_t parts = std::thread::hardware_concurrency() == 1 ? 1 : 4;
+  std::size_t parts = reply_parts_.load(std::memory_order_relaxed);
+  if (parts == 0) {
+    // A peer that shares the only processor would but interrupt.
+    parts = std::thread::hardware_concurrency() == 1 ? 1 : 4;
+    reply_parts_.store(parts, std::memory_order_relaxed);
+  }
   constexpr std::size_t smallest = 2048;  // of less each write costs more than the peer gains
   reply_part_ = std::max(input_.size() / parts, smallest);
   reply_at_ = input_.size() - std::min(input_.size(), reply_part_);

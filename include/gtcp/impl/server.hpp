@@ -6,6 +6,7 @@
 
 #include <gtcp/detail/awaited.hpp>
 #include <gtcp/detail/background_thread.hpp>
+#include <gtcp/detail/platform.hpp>
 #include <gtcp/detail/server_accept.hpp>
 #include <gtcp/detail/server_state.hpp>
 #include <gtcp/server.hpp>
@@ -197,33 +198,38 @@ GTCP_DECL asio::awaitable<void> Server::await_run(std::shared_ptr<detail::server
 
 namespace detail {
 
-/// The servers that have a name. They stay until the process ends.
+/// The servers that have a name. They stay until the process ends; a child process has its parent's.
 class server_registry {
  public:
-  static server_registry& instance() {
-    static server_registry& registry = *new server_registry;  // never destroyed: nothing must wait for it at exit
-    return registry;
-  }
-
-  Server get(std::string_view name) {
+  static Server get(std::string_view name) {
     const std::lock_guard lock(mutex_);
-    return servers_[std::string(name)];
+    return place_for(name);
   }
 
-  void set(std::string_view name, const Server& server) {
+  static void set(std::string_view name, const Server& server) {
     Server replaced = server;
     const std::lock_guard lock(mutex_);
-    std::swap(servers_[std::string(name)], replaced);
+    std::swap(place_for(name), replaced);
   }
 
+  static void lock() { mutex_.lock(); }
+  static void unlock() { mutex_.unlock(); }
+
  private:
-  std::mutex mutex_;
-  std::map<std::string, Server> servers_;
+  static Server& place_for(std::string_view name) {
+    // Made when it is needed, since a global server may have a name; never destroyed: nothing must wait for it at exit.
+    if (servers_ == nullptr) servers_ = new std::map<std::string, Server>;
+    return (*servers_)[std::string(name)];
+  }
+
+  inline static std::mutex mutex_;
+  inline static constinit std::map<std::string, Server>* servers_ = nullptr;
 };
 
-GTCP_DECL void name_server(std::string_view name, const Server& server) {
-  server_registry::instance().set(name, server);
-}
+// A fork waits until nobody changes them: else the child would find the mutex locked for ever.
+inline const int forks_wait_for_server_names = at_fork(&server_registry::lock, &server_registry::unlock);
+
+GTCP_DECL void name_server(std::string_view name, const Server& server) { server_registry::set(name, server); }
 
 }  // namespace detail
 
@@ -236,7 +242,7 @@ GTCP_DECL Server NewServer(std::string_view address, Server::Handler handler, st
 
 GTCP_DECL Server GetServer(std::string_view name) {
   constexpr std::string_view default_name = "default";
-  return detail::server_registry::instance().get(name.empty() ? default_name : name);
+  return detail::server_registry::get(name.empty() ? default_name : name);
 }
 
 }  // namespace gtcp
