@@ -247,12 +247,13 @@ struct TLSState {
   std::vector<std::string> PeerURIs;
 };
 
-/// Returns what is known about a connection's TLS. Valid after Close too.
+/// Returns what is known about a connection's TLS. Valid after Close too, but for a pooled connection that has gone
+/// back: nothing is known of it any more.
 ///
 /// Thread safety: may be called from any thread.
 inline TLSState GetTLSState(const Conn& conn) {
   TLSState state;
-  const detail::tls_transport* const tls = detail::tls_of(conn);
+  const detail::tls_transport_ptr tls = detail::tls_of(conn);
   if (tls == nullptr) return state;
   state.HandshakeComplete = tls->established();
   tls->with_ssl([&](const SSL* ssl) {
@@ -278,11 +279,12 @@ inline TLSState GetTLSState(const Conn& conn) {
 }
 
 /// Returns the session of a client's connection, for TLSOption::Session of the next; nullptr if it can't be resumed.
-/// The server's ticket comes behind the handshake: ask after something was received.
+/// The server's ticket comes behind the handshake: ask after something was received, and before a pooled connection
+/// goes back.
 ///
 /// Thread safety: may be called from any thread.
 inline TLSSession GetTLSSession(const Conn& conn) {
-  const detail::tls_transport* const tls = detail::tls_of(conn);
+  const detail::tls_transport_ptr tls = detail::tls_of(conn);
   if (tls == nullptr) return nullptr;
   return tls->with_ssl([](SSL* ssl) -> TLSSession {
     SSL_SESSION* const session = ::SSL_get1_session(ssl);

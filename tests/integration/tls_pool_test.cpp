@@ -21,6 +21,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <future>
@@ -29,6 +30,7 @@
 #include <stop_token>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -207,6 +209,34 @@ TEST_F(TlsPool, OpensAnotherOneForTheFirstSendOnOneThatHasDied) {
       EXPECT_EQ(pool().idle_count(), 1u);
       gtcp::CloseIdlePoolConns();
     }
+  }
+}
+
+TEST_F(TlsPool, KnowsNothingOfAConnectionThatHasGoneBack) {
+  const PoolConn conn = take(form::blocking);
+  exchange(conn);
+  EXPECT_TRUE(gtcp::GetTLSState(conn).HandshakeComplete);
+  conn.Close();
+  EXPECT_EQ(pool().idle_count(), 1u);
+  EXPECT_FALSE(gtcp::GetTLSState(conn).HandshakeComplete);
+  EXPECT_EQ(gtcp::GetTLSSession(conn), nullptr);
+}
+
+TEST_F(TlsPool, MayBeAskedWhileAConnectionIsRenewedAndGoesBack) {
+  for (int round = 0; round < 10; ++round) {
+    const PoolConn conn = dead();
+    std::atomic<unsigned> asked{0};
+    const std::jthread asking([&](const std::stop_token& stop) {
+      for (; !stop.stop_requested(); ++asked) {
+        gtcp::GetTLSState(conn);
+        gtcp::GetTLSSession(conn);
+      }
+    });
+    EXPECT_TRUE(poll_until([&] { return asked != 0; }));
+    exchange(conn);
+    conn.Close();
+    EXPECT_EQ(pool().idle_count(), 1u);
+    gtcp::CloseIdlePoolConns();
   }
 }
 

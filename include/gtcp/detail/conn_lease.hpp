@@ -24,8 +24,7 @@ class conn_state;
 class raw_connection {
  public:
   raw_connection() = default;
-  raw_connection(native_socket descriptor, std::unique_ptr<transport> layer)
-      : descriptor_(descriptor), layer_(std::move(layer)) {}
+  raw_connection(native_socket descriptor, transport_ptr layer) : descriptor_(descriptor), layer_(std::move(layer)) {}
   raw_connection(raw_connection&& other) noexcept { swap(other); }
   raw_connection& operator=(raw_connection&& other) noexcept {
     raw_connection moved(std::move(other));
@@ -40,19 +39,19 @@ class raw_connection {
   explicit operator bool() const noexcept { return descriptor_ != invalid_native_socket; }
 
   void swap(raw_connection& other) noexcept { swap(other.descriptor_, other.layer_); }
-  void swap(native_socket& descriptor, std::unique_ptr<transport>& layer) noexcept {
+  void swap(native_socket& descriptor, transport_ptr& layer) noexcept {
     std::swap(descriptor_, descriptor);
     layer_.swap(layer);
   }
 
   native_socket descriptor() const noexcept { return descriptor_; }
   transport& layer() const noexcept { return *layer_; }
-  std::unique_ptr<transport> take_layer() noexcept { return std::move(layer_); }
+  transport_ptr take_layer() noexcept { return std::move(layer_); }
   native_socket release() noexcept { return std::exchange(descriptor_, invalid_native_socket); }
 
  private:
   native_socket descriptor_ = invalid_native_socket;
-  std::unique_ptr<transport> layer_;
+  transport_ptr layer_;
 };
 
 /// Whether a try to read found nothing, and the peer still there.

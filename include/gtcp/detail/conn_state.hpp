@@ -82,7 +82,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
  public:
   /// Takes the descriptor over, which is fit for a connection (prepare_socket). The option was checked. `peer`: where
   /// it comes from, if that is known.
-  conn_state(native_socket descriptor, const ConnOption& option, std::unique_ptr<transport> layer = nullptr,
+  conn_state(native_socket descriptor, const ConnOption& option, transport_ptr layer = nullptr,
              const socket_address& peer = {});
 
   ~conn_state();
@@ -124,7 +124,13 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   std::any& user_data() noexcept { return user_data_; }
   const pkg_format& format() const noexcept { return format_; }
   outbox& out() noexcept { return outbox_; }
-  transport& layer() noexcept { return *transport_; }
+
+  /// Calls `use` with the transport, while nobody takes it away; nullptr when a pool has it back.
+  template <class Use>
+  auto with_layer(const Use& use) const {
+    const std::lock_guard lock(mutex_);
+    return use(transport_.get());
+  }
 
   SendMode mode() const noexcept { return mode_.load(std::memory_order_relaxed); }
   void set_mode(SendMode mode) noexcept { mode_.store(mode, std::memory_order_relaxed); }
@@ -544,7 +550,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   const std::uint64_t id_ = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
   const process_mark process_;
   native_socket descriptor_;
-  std::unique_ptr<transport> transport_;
+  transport_ptr transport_;  ///< changed under mutex_, while nobody reads or writes; none: a pool has it back
   mutable std::mutex mutex_;
 
   // The way in. The lane's holder alone touches input_, input_error_, drained_, reply_part_ and reply_at_.

@@ -31,10 +31,15 @@ struct free_x509 {
 };
 using x509_ptr = std::unique_ptr<X509, free_x509>;
 
-/// The connection's TLS; nullptr if it has none.
-inline const tls_transport* tls_of(const Conn& conn) {
-  const auto& state = conn_access::state(conn);
-  return state != nullptr ? dynamic_cast<const tls_transport*>(&state->layer()) : nullptr;
+/// The connection's TLS; nullptr if it has none, or a pool has it back. Shared, since another thread may give it back,
+/// or renew the connection, meanwhile; its own lock is not one to wait for under the connection's.
+inline tls_transport_ptr tls_of(const Conn& conn) {
+  const conn_ptr state = conn_access::state(conn);
+  if (state == nullptr) return nullptr;
+  return state->with_layer([](transport* layer) {
+    auto* const tls = dynamic_cast<tls_transport*>(layer);
+    return tls != nullptr ? tls->share() : nullptr;
+  });
 }
 
 inline std::string protocol_of(const SSL* ssl) {

@@ -50,6 +50,9 @@ struct tls_settings {
   tls_context identity = {};  ///< server: whose certificate and key take the place of the context's
 };
 
+class tls_transport;
+using tls_transport_ptr = std::unique_ptr<tls_transport, release_transport>;
+
 /// Thread safety: all members may be called by any thread; one mutex orders them, never held while waiting.
 class tls_transport final : public transport {
  public:
@@ -184,6 +187,16 @@ class tls_transport final : public transport {
   auto with_ssl(const Use& use) const {
     const std::lock_guard lock(mutex_);
     return use(ssl_.get());
+  }
+
+  /// Another owner, who may outlive the connection.
+  tls_transport_ptr share() noexcept {
+    owners_.fetch_add(1, std::memory_order_relaxed);
+    return tls_transport_ptr(this);
+  }
+
+  void release() noexcept override {
+    if (owners_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
   }
 
   /// Makes servers with this context choose among the protocols that their settings name.
@@ -371,6 +384,7 @@ class tls_transport final : public transport {
   static constexpr int no_index = -1;
   inline static constinit std::atomic<int> self_index_{no_index};
 
+  std::atomic<unsigned> owners_{1};
   const native_socket descriptor_;
   const tls_context context_;  ///< its destructor deletes callbacks that a live SSL object uses
   const tls_settings settings_;

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <system_error>
 
@@ -59,7 +60,19 @@ class transport {
 
   /// Reads, when closing, bytes that nobody wants any more.
   virtual io_result discard_some(asio::mutable_buffer buffer) { return read_some(buffer); }
+
+  /// Its owner needs it no longer. A layer that others may look at stays until they have.
+  virtual void release() noexcept { delete this; }
 };
+
+/// How a connection, and a pool, own a transport.
+struct release_transport {
+  release_transport() = default;
+  template <class T>
+  release_transport(const std::default_delete<T>&) noexcept {}  // implicit: what was just made becomes a connection's
+  void operator()(transport* owned) const noexcept { owned->release(); }
+};
+using transport_ptr = std::unique_ptr<transport, release_transport>;
 
 /// A TCP or unix socket.
 class plain_transport final : public transport {

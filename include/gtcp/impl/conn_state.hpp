@@ -21,10 +21,10 @@
 
 namespace gtcp::detail {
 
-GTCP_DECL conn_state::conn_state(native_socket descriptor, const ConnOption& option, std::unique_ptr<transport> layer,
+GTCP_DECL conn_state::conn_state(native_socket descriptor, const ConnOption& option, transport_ptr layer,
                                  const socket_address& peer)
     : descriptor_(descriptor),
-      transport_(layer != nullptr ? std::move(layer) : std::make_unique<plain_transport>(descriptor)),
+      transport_(layer != nullptr ? std::move(layer) : transport_ptr(new plain_transport(descriptor))),
       outbox_(*transport_, descriptor, *this, option.OutboxLimit, option.WhenFull),
       max_line_size_(option.MaxLineSize),
       busy_wait_(option.BusyWait),
