@@ -3,6 +3,8 @@
 // Pooled connections with TLS: the same as without, but for how they are opened and what keeps them apart.
 
 #include <gtcp/detail/conn_pool.hpp>
+#include <gtcp/detail/conn_state.hpp>
+#include <gtcp/detail/platform.hpp>
 #include <gtcp/pool_conn.hpp>
 #include <gtcp/runtime.hpp>
 #include <gtcp/server.hpp>
@@ -15,6 +17,7 @@
 
 #include <asio/awaitable.hpp>
 #include <asio/bind_cancellation_slot.hpp>
+#include <asio/buffer.hpp>
 #include <asio/cancellation_signal.hpp>
 #include <asio/ip/tcp.hpp>
 #include <asio/post.hpp>
@@ -27,6 +30,7 @@
 #include <future>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <system_error>
@@ -100,13 +104,11 @@ class TlsPool : public testing::Test {
     conn = take(form::blocking);
     EXPECT_EQ(pool().idle_count(), 0u);
     last_accepted().Abort();
-    const auto state = gtcp::detail::conn_access::state(conn);
     EXPECT_TRUE(poll_until([&] {
       bool ready = false;
-      static_cast<void>(state->with_descriptor([&](gtcp::detail::native_socket descriptor) {
+      with_descriptor(conn, [&](gtcp::detail::native_socket descriptor) {
         ready = gtcp::detail::is_ready(descriptor, gtcp::detail::wait_direction::read);
-        return std::error_code();
-      }));
+      });
       return ready;
     }));
     return conn;
@@ -114,6 +116,15 @@ class TlsPool : public testing::Test {
 
   static void exchange(const Conn& conn, const std::string& text = "hello") {
     EXPECT_EQ(conn.SendRecvPkgWithTimeout(text, gtcp_test::ceiling), text);
+  }
+
+  /// As GetNativeHandle, after which the connection would not go back.
+  template <class Use>
+  static void with_descriptor(const Conn& conn, const Use& use) {
+    static_cast<void>(gtcp::detail::conn_access::state(conn)->with_descriptor([&](auto descriptor) {
+      use(descriptor);
+      return std::error_code();
+    }));
   }
 
   const gtcp::TLSConfig config_ = client_context();
@@ -207,6 +218,35 @@ TEST_F(TlsPool, OpensAnotherOneForTheFirstSendOnOneThatHasDied) {
       EXPECT_EQ(accepted(), before + 1);
       conn.Close();
       EXPECT_EQ(pool().idle_count(), 1u);
+      gtcp::CloseIdlePoolConns();
+    }
+  }
+}
+
+TEST_F(TlsPool, LendsNoConnectionAgainInWhichARecordHasBegun) {
+  // The header of a record of 16 KiB, and some bytes of it.
+  const std::string record(
+      "\x17\x03\x03\x40\x00"
+      "abc",
+      8);
+  for (const std::size_t size : {std::size_t{1}, std::size_t{5}, std::size_t{8}}) {
+    for (const bool comes_late : {false, true}) {
+      SCOPED_TRACE(testing::Message() << size << ' ' << comes_late);
+      const PoolConn conn = take(form::blocking);
+      exchange(conn);
+      gtcp::detail::native_socket own = gtcp::detail::invalid_native_socket;
+      with_descriptor(conn, [&](gtcp::detail::native_socket descriptor) { own = descriptor; });
+      const std::size_t before = accepted();
+      if (comes_late) conn.Close();
+      EXPECT_EQ(pool().idle_count(), comes_late ? 1u : 0u);
+      with_descriptor(last_accepted(), [&](gtcp::detail::native_socket descriptor) {
+        const asio::const_buffer begin(record.data(), size);
+        EXPECT_EQ(gtcp::detail::write_some(descriptor, std::span(&begin, 1)).size, size);
+      });
+      EXPECT_TRUE(poll_until([&] { return gtcp::detail::is_ready(own, gtcp::detail::wait_direction::read); }));
+      if (!comes_late) conn.Close();
+      exchange(take(form::blocking));
+      EXPECT_EQ(accepted(), before + 1);
       gtcp::CloseIdlePoolConns();
     }
   }

@@ -54,9 +54,9 @@ class raw_connection {
   transport_ptr layer_;
 };
 
-/// Whether a try to read found nothing, and the peer still there.
-inline bool is_quiet(const io_result& got) noexcept {
-  return !got.error && got.size == 0 && got.wait_for == wait_direction::read;
+/// Whether a try to read from `layer` found nothing, not even the beginning of a record, and the peer still there.
+inline bool is_quiet(const transport& layer, const io_result& got) noexcept {
+  return !got.error && got.size == 0 && got.wait_for == wait_direction::read && !layer.below().has_begun;
 }
 
 /// A connection's tie to its pool, and what it has to remember for it. The connection owns it.

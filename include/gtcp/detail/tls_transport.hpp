@@ -27,6 +27,7 @@
 #include <new>
 #include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -115,7 +116,7 @@ class tls_transport final : public transport {
         read_end_ = failure(why);
     }
     socket_.flush();  // answers to key updates
-    below_ = {socket_.received(), ::SSL_has_pending(ssl_.get()) == 1};
+    below_ = {socket_.received(), has_begun()};
     if (total == 0 && read_end_) return {0, read_end_};
     if (total == 0 && starved) return {0, {}, wants()};
     return {total, {}, wait_direction::none, starved && socket_.pending() == 0};
@@ -356,6 +357,11 @@ class tls_transport final : public transport {
       established_ = true;
     }
     return {0, {}, socket_.pending() != 0 ? wait_direction::write : wait_direction::none};
+  }
+
+  /// Whether a part of a record came; its header alone does not count as pending.
+  bool has_begun() const noexcept {
+    return ::SSL_has_pending(ssl_.get()) == 1 || std::string_view(::SSL_rstate_string(ssl_.get())) == "RB";
   }
 
   /// What a write says that took `size` bytes, with ciphertext left.

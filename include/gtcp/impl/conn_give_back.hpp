@@ -74,7 +74,7 @@ GTCP_DECL bool conn_state::input_as_new() noexcept {
     }
   }
   if (got.error && !is_transient(got.error)) input_error_ = got.error;
-  return is_quiet(got);
+  return is_quiet(*transport_, got);
 }
 
 GTCP_DECL bool conn_state::replace(raw_connection& fresh) noexcept {

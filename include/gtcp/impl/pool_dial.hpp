@@ -171,7 +171,8 @@ class pool_place {
   bool lend_idle(const pool_request& request, Conn& lent) {
     while (idle_) {
       char byte = 0;
-      if (is_quiet(idle_.layer().read_some(asio::buffer(&byte, 1)))) {
+      const io_result got = idle_.layer().read_some(asio::buffer(&byte, 1));
+      if (is_quiet(idle_.layer(), got)) {
         auto state = std::make_shared<conn_state>(idle_.descriptor(), request.option.Conn, idle_.take_layer());
         idle_.release();
         Conn reused = conn_access::make(std::move(state));
