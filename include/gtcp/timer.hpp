@@ -6,6 +6,7 @@
 // GoFrame's gtimer. What is bound to a Conn (Conn::SetTimeout, Conn::SetInterval) stands on this.
 
 #include <gtcp/detail/per_process.hpp>
+#include <gtcp/detail/time_limit.hpp>
 #include <gtcp/detail/timer_entry.hpp>
 #include <gtcp/detail/timer_service.hpp>
 #include <gtcp/error.hpp>
@@ -466,7 +467,8 @@ inline Timer::Timer(const TimerOptions& options)
           detail::throw_invalid_timer(
               "Timer", "IdleTime is " + std::to_string(options.IdleTime.count()) + " ms, allowed are 0 and more");
         }
-        return std::make_shared<detail::timer_service>(static_cast<std::size_t>(options.MaxThreads), options.IdleTime);
+        return std::make_shared<detail::timer_service>(static_cast<std::size_t>(options.MaxThreads),
+                                                       detail::clock_duration(options.IdleTime));
       }()),
       quick_(options.Quick) {}
 

@@ -314,6 +314,23 @@ TEST(SetBufferWaitRecv, RefusesANegativeTimeAndQuotesIt) {
   EXPECT_EQ(conn.Recv(-1), "x");
 }
 
+TEST(SetBufferWaitRecv, TakesTheLongestTime) {
+  for (const form which : forms) {
+    auto [conn, peer] = make_conn_and_peer();
+    conn.SetBufferWaitRecv(std::chrono::nanoseconds::max());
+    peer.write("a");
+    background receiving([&, from = conn] {
+      std::error_code ec;
+      return recv(which, from, -1, ec);
+    });
+    EXPECT_TRUE(poll_until([&, &on = conn] { return on.Stats().BytesIn == 1; }));
+    receiving.wait_until_waiting();
+    peer.write("b");
+    peer.end_sending();
+    EXPECT_EQ(receiving.get(), "ab") << which;
+  }
+}
+
 // ---- Lines
 
 TEST(RecvLine, TakesOneLineWithoutItsEnd) {

@@ -470,6 +470,15 @@ TEST(CloseAndWait, SaysThatAllIsDelivered) {
   }
 }
 
+TEST(CloseAndWait, DeliversHoweverLongTheLingerTime) {
+  auto [conn, peer] = make_narrow({.Linger = std::chrono::milliseconds::max()});
+  ASSERT_TRUE(conn.TrySendPkg(pattern(60'000)));
+  background closing([on = conn] { return on.CloseAndWait(ceiling); });
+  closing.wait_until_waiting();
+  EXPECT_TRUE(peer.read_to_end() == framed(pattern(60'000)));
+  EXPECT_TRUE(closing.get());
+}
+
 TEST(CloseAndWait, GivesUpAtItsTimeoutAndClosingGoesOn) {
   auto [conn, peer] = make_narrow();
   ASSERT_TRUE(conn.TrySendPkg(pattern(60'000)));

@@ -148,6 +148,24 @@ TEST(ProcessEnd, DeliversThoughTheParentHadConnectionsOfItsOwn) {
   EXPECT_EQ(waiting.get(), "hello");
 }
 
+TEST(ProcessEnd, DeliversHoweverLongTheLingerTime) {
+  SKIP_WHERE_CHILDREN_HAVE_NO_THREADS();
+  for (const bool closes : {false, true}) {
+    narrow_sockets sockets;
+    child_process child([&] {
+      sockets.peer->close();
+      const Conn conn = gtcp::NewConnByNetConn(sockets.own, {}, {.Linger = std::chrono::milliseconds::max()});
+      const bool sent = conn.TrySendPkg(pattern(60'000));
+      if (closes) conn.Close();
+      return sent ? 7 : 1;
+    });
+    gtcp::detail::close_socket(sockets.own, false);
+    EXPECT_TRUE(sockets.peer->read_to_end() == framed(pattern(60'000))) << closes;
+    sockets.peer->close();
+    EXPECT_EQ(child.wait(), 7);
+  }
+}
+
 TEST(ProcessEnd, WaitsNoLongerThanTheLingerTime) {
   SKIP_WHERE_CHILDREN_HAVE_NO_THREADS();
   narrow_sockets sockets;

@@ -107,6 +107,20 @@ TEST_P(ServerLimits, EndPeersThatSayNothingMore) {
   EXPECT_TRUE(poll_until([&] { return server.closed("idle_timeout") == 1; }));
 }
 
+TEST_P(ServerLimits, MayBeOfAnyLength) {
+  constexpr auto longest = std::chrono::milliseconds::max();
+  const echo_server server(
+      GetParam(),
+      {.FirstPkgTimeout = 50ms, .IdleTimeout = longest, .PkgTimeout = longest, .SendStallTimeout = longest});
+  const Conn good = server.connect();
+  EXPECT_TRUE(answers(good));
+  raw_peer silent = server.connect_raw();
+  EXPECT_TRUE(is_over(silent));
+  EXPECT_TRUE(answers(good));
+  EXPECT_TRUE(poll_until([&] { return server.closed("first_pkg_timeout") == 1; }));
+  EXPECT_EQ(server.closed("idle_timeout"), 0u);
+}
+
 TEST_P(ServerLimits, EndPeersThatDoNotFinishAPackage) {
   const echo_server server(GetParam(), {.PkgTimeout = 50ms});
   const Conn quiet = server.connect();

@@ -161,6 +161,21 @@ TEST_F(PeerLimits, AreLookedAtWhenTheShortestCouldBeOver) {
   EXPECT_FALSE(peer_limits::times().any());
 }
 
+TEST_F(PeerLimits, OfTheLongestTimeAreNever) {
+  constexpr clock::duration longest = clock::duration::max();
+  const peer_limits::times times{.first_pkg = longest, .idle = longest, .pkg = longest, .send_stall = longest};
+  EXPECT_EQ(times.first_look(), no_deadline);
+  make(times);
+  stalled_since = now;
+  for (const bool in_pkg : {false, true}) {
+    wait(1, in_pkg);
+    now += 1h;
+    EXPECT_FALSE(look()) << in_pkg;
+    EXPECT_EQ(next, no_deadline);
+    go_on();
+  }
+}
+
 TEST(ReceiveMemory, IsSharedAndGivenBack) {
   const auto memory = std::make_shared<receive_memory>(100);
   {

@@ -836,6 +836,20 @@ TEST(TimerThreads, EndWhenIdleAndComeBack) {
   timer.Close();
 }
 
+TEST(TimerThreads, StayForTheLongestIdleTime) {
+  gtcp::Timer timer({.MaxThreads = 1, .IdleTime = std::chrono::milliseconds::max()});
+  for (int round = 1; round <= 20; ++round) {
+    std::promise<int> ran;
+    auto done = ran.get_future();
+    timer.SetTimeout(1ms, [&ran] {
+      thread_local int runs = 0;
+      ran.set_value(++runs);
+    });
+    ASSERT_TRUE(comes(done));
+    EXPECT_EQ(done.get(), round) << "another thread";
+  }
+}
+
 // --- Close
 
 TEST(TimerEntryClose, WaitsForTheRunningCallback) {

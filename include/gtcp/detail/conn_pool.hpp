@@ -162,9 +162,7 @@ class conn_pool {
 
   void give_back(group& to, raw_connection connection, std::chrono::milliseconds idle_time,
                  std::chrono::milliseconds linger) noexcept {
-    constexpr std::chrono::milliseconds longest = std::chrono::hours(24 * 3650);
-    const bool expires = idle_time.count() != 0 && idle_time < longest;
-    const clock::time_point expiry = expires ? deadline_after(idle_time) : no_deadline;
+    const clock::time_point expiry = idle_time.count() != 0 ? deadline_after(idle_time) : no_deadline;
     std::list<group::idle_connection> entry;
     try {
       entry.emplace_back();

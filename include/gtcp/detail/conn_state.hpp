@@ -429,8 +429,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   std::error_code receive_as_holder(thread_receiver& self, std::string& into, bool may_wait);
 
   /// Looks for input again and again, for a while. Returns whether it came to an end, with what or with `error`.
-  bool receive_busily(thread_receiver& self, clock::time_point until, std::string& into, std::error_code& error,
-                      wait_direction& wait_for);
+  bool receive_busily(thread_receiver& self, std::string& into, std::error_code& error, wait_direction& wait_for);
 
   /// Goes on with an asynchronous receive that holds the lane. Returns the next waiter to resume.
   lane_waiter* advance(async_receiver& op, std::error_code stop, bool may_dispatch);

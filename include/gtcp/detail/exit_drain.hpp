@@ -6,9 +6,11 @@
 
 #include <gtcp/detail/per_process.hpp>
 #include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/time_limit.hpp>
 #include <gtcp/runtime.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdlib>
@@ -45,7 +47,12 @@ class exit_drain {
     if (on_runtime_thread()) return;  // nobody is left who could deliver
     std::unique_lock lock(mutex_);
     ending_ = true;
-    while (count_ != 0 && clock::now() < until_) empty_.wait_until(lock, until_);
+    while (count_ != 0 && clock::now() < until_) {
+      if (until_ == no_deadline)
+        empty_.wait(lock);
+      else
+        empty_.wait_until(lock, until_);
+    }
   }
 
   const process_mark process_;
@@ -64,10 +71,10 @@ class exit_hold {
   exit_hold(const exit_hold&) = delete;
   exit_hold& operator=(const exit_hold&) = delete;
 
-  void acquire(clock::duration at_most) {
+  void acquire(std::chrono::milliseconds at_most) {
     if (drain_ != nullptr) return;
     drain_ = &per_process<exit_drain>::instance();
-    drain_->enter(clock::now() + at_most);
+    drain_->enter(deadline_after(at_most));
   }
 
   void release() noexcept {

@@ -114,16 +114,16 @@ class peer_limits {
       if (limit.count() == 0) return;
       const clock::duration left = limit - (waited - since);
       if (left.count() <= 0 && waits_ && !over) over = reason;
-      next = std::min(next, now + std::max(left, soon));
+      next = std::min(next, later(now, std::max(left, soon)));
     };
     if (takes_seen_ == 0) demand(limits_.first_pkg, {}, Errc::FirstPkgTimeout);
     if (in_pkg_) demand(limits_.pkg, pkg_began_, Errc::PkgTimeout);
-    if (!in_pkg_ && limits_.pkg.count() != 0) next = std::min(next, now + limits_.pkg);
+    if (!in_pkg_ && limits_.pkg.count() != 0) next = std::min(next, later(now, limits_.pkg));
     demand(limits_.idle, last_input_, Errc::IdleTimeout);
     if (limits_.send_stall.count() != 0) {
       const clock::time_point since = std::min(now, stalled_since);
       if (now - since >= limits_.send_stall && !over) over = Errc::SendStalled;
-      next = std::min(next, since + limits_.send_stall);
+      next = std::min(next, later(since, limits_.send_stall));
     }
     return next;
   }

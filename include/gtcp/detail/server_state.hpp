@@ -477,8 +477,8 @@ class server_state : public std::enable_shared_from_this<server_state> {
   /// Counts the connection, and has its limits looked after. Before it is shared.
   void watch(const Conn& conn, const ServerOption& option, std::shared_ptr<receive_memory> memory) {
     const std::shared_ptr<conn_state> state = conn_access::state(conn);
-    const peer_limits::times times{option.FirstPkgTimeout, option.IdleTimeout, option.PkgTimeout,
-                                   option.SendStallTimeout};
+    const peer_limits::times times{clock_duration(option.FirstPkgTimeout), clock_duration(option.IdleTimeout),
+                                   clock_duration(option.PkgTimeout), clock_duration(option.SendStallTimeout)};
     std::unique_ptr<peer_limits> limits;
     if (times.any() || memory != nullptr) limits = std::make_unique<peer_limits>(times, std::move(memory));
     state->serve(ledger_, std::move(limits));

@@ -9,14 +9,31 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <ratio>
 
 namespace gtcp::detail {
 
+/// Returns a duration of zero or more in the clock's unit; one that is too long for it is the longest there is.
+template <class Rep, class Period>
+constexpr clock::duration clock_duration(std::chrono::duration<Rep, Period> duration) noexcept {
+  static_assert(std::ratio_less_equal_v<clock::period, Period>, "else the longest one must not be converted");
+  constexpr auto longest = std::chrono::duration_cast<std::chrono::duration<Rep, Period>>(clock::duration::max());
+  if (duration > longest) return clock::duration::max();
+  return std::chrono::duration_cast<clock::duration>(duration);
+}
+
+/// Returns the point `wait` after `from`, which is not before the clock's epoch; what is too far away for the clock is
+/// no deadline, zero or less is `from`.
+template <class Rep, class Period>
+constexpr clock::time_point later(clock::time_point from, std::chrono::duration<Rep, Period> wait) noexcept {
+  const clock::duration step = clock_duration(std::max(wait, wait.zero()));
+  return step < no_deadline - from ? from + step : no_deadline;
+}
+
 /// Returns the point `timeout` from now; a huge timeout is no deadline, zero or less is now.
-inline clock::time_point deadline_after(std::chrono::nanoseconds timeout) noexcept {
-  const clock::time_point now = clock::now();
-  if (timeout >= no_deadline - now) return no_deadline;
-  return now + std::chrono::duration_cast<clock::duration>(std::max(timeout, std::chrono::nanoseconds(0)));
+template <class Rep, class Period>
+clock::time_point deadline_after(std::chrono::duration<Rep, Period> timeout) noexcept {
+  return later(clock::now(), timeout);
 }
 
 /// A default deadline of a connection. Thread safety: may be set and read by any thread.

@@ -24,8 +24,9 @@ namespace gtcp::detail {
 
 class watchdog : public std::enable_shared_from_this<watchdog> {
  public:
-  /// Looks at the connection from then on, until it is closed.
+  /// Looks at the connection from then on, until it is closed; no_deadline is never.
   void watch(const std::shared_ptr<conn_state>& conn, clock::time_point first_look) {
+    if (first_look == no_deadline) return;
     {
       const std::lock_guard lock(mutex_);
       entries_.push({first_look, conn});

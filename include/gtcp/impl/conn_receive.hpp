@@ -282,8 +282,8 @@ GTCP_DECL std::error_code conn_state::receive_as_holder(thread_receiver& self, s
     clock::time_point until = self.limit.resolve(recv_deadline_);
     const bool may_end_quietly = self.goal.ends_when_quiet() && !input_.empty();
     if (may_end_quietly)
-      until = std::min(until, clock::now() + buffer_wait());
-    else if (busy_wait_.count() != 0 && receive_busily(self, until, into, error, wait_for))
+      until = std::min(until, deadline_after(buffer_wait()));
+    else if (busy_wait_.count() != 0 && receive_busily(self, into, error, wait_for))
       return error;
     {
       const std::lock_guard lock(mutex_);
@@ -321,12 +321,12 @@ GTCP_DECL void conn_state::end_wait() noexcept {
   if (limits_ != nullptr) limits_->end_wait(clock::now());
 }
 
-GTCP_DECL bool conn_state::receive_busily(thread_receiver& self, clock::time_point until, std::string& into,
-                                          std::error_code& error, wait_direction& wait_for) {
-  until = std::min(until, clock::now() + busy_wait_);
+GTCP_DECL bool conn_state::receive_busily(thread_receiver& self, std::string& into, std::error_code& error,
+                                          wait_direction& wait_for) {
+  const clock::time_point sleeps_at = deadline_after(busy_wait_);
   do {
     if (try_receive(self, false, false, &into, error, wait_for) == progress::done) return true;
-  } while (!closed() && clock::now() < until);
+  } while (!closed() && clock::now() < std::min(sleeps_at, self.limit.resolve(recv_deadline_)));
   return false;
 }
 
@@ -390,7 +390,7 @@ GTCP_DECL lane_waiter* conn_state::finish(async_receiver& op, std::error_code er
         list(op);
         arm_timer(op, give_up_time(op));
         op.stage_ = async_receiver::stage::waiting;
-        op.pause_ = std::make_unique<asio::steady_timer>(waiting_executor(), retry_pause(op.retry));
+        op.pause_ = std::make_unique<asio::steady_timer>(waiting_executor(), deadline_after(retry_pause(op.retry)));
         entrust(op, [&](wait_handler&& handler) { op.pause_->async_wait(std::move(handler)); });
       };
       if (try_twice(pause)) return next;
@@ -505,7 +505,7 @@ GTCP_DECL void conn_state::interrupt(async_receiver& op) noexcept {
 
 GTCP_DECL clock::time_point conn_state::give_up_time(const async_receiver& op) const noexcept {
   const clock::time_point until = op.limit.resolve(recv_deadline_);
-  return op.may_end_quietly_ ? std::min(until, clock::now() + buffer_wait()) : until;
+  return op.may_end_quietly_ ? std::min(until, deadline_after(buffer_wait())) : until;
 }
 
 GTCP_DECL void conn_state::arm_timer(async_receiver& op, clock::time_point until) {
