@@ -801,4 +801,30 @@ TEST(BusyWait, EndsWithTheTimeoutAndWithTheConnection) {
   EXPECT_EQ(receiving.get(), Errc::Closed);
 }
 
+TEST(BusyWait, EndsWithADeadlineThatIsSetMeanwhile) {
+  auto [conn, peer] = make_conn_and_peer({.BusyWait = std::chrono::microseconds::max()});
+  auto receiving = std::async(std::launch::async, [&from = conn] {
+    std::error_code ended;
+    from.RecvPkg(ended);
+    return ended;
+  });
+  std::this_thread::yield();
+  conn.SetDeadlineRecv(clock::now());
+  ASSERT_TRUE(comes(receiving));
+  EXPECT_EQ(receiving.get(), Errc::Timeout);
+  peer.write(framed("x"));
+  conn.SetDeadlineRecv({});
+  EXPECT_EQ(conn.RecvPkg(), "x");
+}
+
+TEST(BusyWait, EndsANegativeLengthWhenItIsQuiet) {
+  for (const auto time : {1'000us, std::chrono::microseconds::max()}) {
+    auto [conn, peer] = make_conn_and_peer({.BusyWait = time});
+    auto receiving = std::async(std::launch::async, [&from = conn] { return from.RecvWithTimeout(-1, ceiling); });
+    peer.write("ab");
+    ASSERT_TRUE(comes(receiving));
+    EXPECT_EQ(receiving.get(), "ab");
+  }
+}
+
 }  // namespace

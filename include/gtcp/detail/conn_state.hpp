@@ -417,6 +417,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// Whether a receive that would wait ends instead, since the server shuts down and nothing has begun.
   bool ends_here(const recv_goal& goal) const noexcept;
 
+  /// Whether a receive is over when nothing more comes for a while.
+  bool may_end_quietly(const recv_goal& goal) const noexcept { return goal.ends_when_quiet() && !input_.empty(); }
+
   /// Whether what was handed out, of what was read, is as much.
   bool has_handed_out(std::uint64_t bytes) const noexcept {
     return bytes_in_.load(std::memory_order_relaxed) >= bytes + input_.size();

@@ -279,12 +279,10 @@ GTCP_DECL std::error_code conn_state::receive_as_holder(thread_receiver& self, s
     if (!may_wait) return asio::error::would_block;
     if (last_try) return Errc::Timeout;
 
-    clock::time_point until = self.limit.resolve(recv_deadline_);
-    const bool may_end_quietly = self.goal.ends_when_quiet() && !input_.empty();
-    if (may_end_quietly)
-      until = std::min(until, deadline_after(buffer_wait()));
-    else if (busy_wait_.count() != 0 && receive_busily(self, into, error, wait_for))
-      return error;
+    const bool looks_again = busy_wait_.count() != 0 && !may_end_quietly(self.goal);
+    if (looks_again && receive_busily(self, into, error, wait_for)) return error;
+    const bool ends_when_quiet = may_end_quietly(self.goal);
+    clock::time_point until = ends_when_quiet ? deadline_after(buffer_wait()) : no_deadline;
     {
       const std::lock_guard lock(mutex_);
       if (self.stop) return self.stop;
@@ -293,6 +291,7 @@ GTCP_DECL std::error_code conn_state::receive_as_holder(thread_receiver& self, s
       self.waker = &waker::of_this_thread();
       list(self);
       begin_wait(self.goal);
+      until = std::min(until, self.limit.resolve(recv_deadline_));  // listed: it is told when that changes
     }
     wait_descriptor(descriptor_, wait_for, *self.waker, until);
     {
@@ -300,11 +299,11 @@ GTCP_DECL std::error_code conn_state::receive_as_holder(thread_receiver& self, s
       unlist(self);
       end_wait();
       self.waker = nullptr;
-      until = may_end_quietly ? until : self.limit.resolve(recv_deadline_);
+      until = ends_when_quiet ? until : self.limit.resolve(recv_deadline_);
     }
     if (until != no_deadline && clock::now() >= until) {
       quiet = true;
-      last_try = !may_end_quietly;
+      last_try = !ends_when_quiet;
     }
   }
 }
@@ -326,7 +325,9 @@ GTCP_DECL bool conn_state::receive_busily(thread_receiver& self, std::string& in
   const clock::time_point sleeps_at = deadline_after(busy_wait_);
   do {
     if (try_receive(self, false, false, &into, error, wait_for) == progress::done) return true;
-  } while (!closed() && clock::now() < std::min(sleeps_at, self.limit.resolve(recv_deadline_)));
+    // The deadline may be set anew meanwhile.
+  } while (!closed() && !may_end_quietly(self.goal) &&
+           clock::now() < std::min(sleeps_at, self.limit.resolve(recv_deadline_)));
   return false;
 }
 
@@ -346,7 +347,7 @@ GTCP_DECL lane_waiter* conn_state::advance(async_receiver& op, std::error_code s
       before_waiting();
       std::unique_lock lock(mutex_);
       if (closed() && !op.stop) op.stop = Errc::Closed;
-      op.may_end_quietly_ = op.goal.ends_when_quiet() && !input_.empty();
+      op.may_end_quietly_ = may_end_quietly(op.goal);
       const clock::time_point until = give_up_time(op);
       if (!op.stop && until != no_deadline && clock::now() >= until) op.stop = Errc::Timeout;
       if (op.stop) {
