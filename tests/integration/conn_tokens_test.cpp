@@ -35,14 +35,17 @@ namespace compat = asio::experimental;
 #include <array>
 #include <atomic>
 #include <cstddef>
+#include <functional>
 #include <future>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace {
 
@@ -452,6 +455,28 @@ TYPED_TEST(Tokens, SlotIsUsedAndEmittingAfterTheEndDoesNothing) {
     this->run_context();
     EXPECT_EQ(calls, 1);
   });
+}
+
+// ---- What handlers throw
+
+TEST(Handlers, MayThrowAnythingIntoTheirContext) {
+  const std::error_code closed = gtcp::Errc::Closed;
+  const std::vector<std::function<void()>> throws = {[&] { throw std::system_error(closed, "thrown"); },
+                                                     [] { throw std::bad_alloc(); }, [] { throw 42; }};
+  for (const auto& throw_one : throws) {
+    asio::io_context context;
+    auto [conn, peer] = make_conn_and_peer({.Executor = context.get_executor()});
+    int calls = 0;
+    conn.AsyncRecvPkg([&](std::error_code, const std::string&) {
+      ++calls;
+      throw_one();
+    });
+    context.poll();  // it waits
+    peer.write(framed("one") + framed("two"));
+    EXPECT_ANY_THROW(context.run_for(ceiling));
+    EXPECT_EQ(calls, 1);
+    EXPECT_EQ(run(conn.AsyncRecvPkg()), "two");
+  }
 }
 
 }  // namespace

@@ -437,6 +437,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// Goes on with an asynchronous receive that holds the lane. Returns the next waiter to resume.
   lane_waiter* advance(async_receiver& op, std::error_code stop, bool may_dispatch);
 
+  /// Does what advance() does but for the end. Returns whether the receive waits; else it is over, with `error`.
+  bool go_on(async_receiver& op, std::error_code stop, std::error_code& error);
+
   /// Leaves the lane and completes, or pauses before the next try. Returns the next waiter to resume.
   lane_waiter* finish(async_receiver& op, std::error_code error, bool may_dispatch);
 

@@ -332,50 +332,54 @@ GTCP_DECL bool conn_state::receive_busily(thread_receiver& self, std::string& in
 }
 
 GTCP_DECL lane_waiter* conn_state::advance(async_receiver& op, std::error_code stop, bool may_dispatch) {
+  std::error_code error;
+  try {
+    if (go_on(op, stop, error)) return nullptr;
+  } catch (const std::bad_alloc&) {
+    error = no_memory_error();
+  } catch (const std::system_error& failure) {
+    error = failure.code();
+  }
+  return finish(op, error, may_dispatch);  // may call the handler, whose exceptions are its own
+}
+
+GTCP_DECL bool conn_state::go_on(async_receiver& op, std::error_code stop, std::error_code& error) {
   for (;;) {
-    std::error_code error;
-    try {
-      const bool quiet = stop == Errc::Timeout && op.goal.ends_when_quiet();
-      wait_direction wait_for = wait_direction::none;
-      const progress step = try_receive(op, quiet, op.last_try_, op.into_, error, wait_for);
-      if (step == progress::done) {
-        if (op.tried_again_) rearm_gate::of_this_thread().note(true);
-        if (op.is_pump_) before_waiting();  // its last package was not the last one that it sent
-        return finish(op, error, may_dispatch);
-      }
-      input_.shrink();
-      before_waiting();
-      std::unique_lock lock(mutex_);
-      if (closed() && !op.stop) op.stop = Errc::Closed;
-      op.may_end_quietly_ = may_end_quietly(op.goal);
-      const clock::time_point until = give_up_time(op);
-      if (!op.stop && until != no_deadline && clock::now() >= until) op.stop = Errc::Timeout;
-      if (op.stop) {
-        stop = op.stop;
-        lock.unlock();
-        if (stop == Errc::Timeout && !std::exchange(op.last_try_, true)) continue;
-        return finish(op, stop, may_dispatch);
-      }
-      if (step == progress::must_wait && ends_here(op.goal)) continue;
-      list(op);
-      arm_timer(op, until);
-      if (step == progress::must_pause) {
-        op.stage_ = async_receiver::stage::waiting;
-        lock.unlock();
-        await_room(op);
-      } else if (step == progress::must_yield || tries_again(op, wait_for)) {
-        await_turn_of(op);
-      } else {
-        begin_wait(op.goal);
-        await_readable(op, wait_for);
-      }
-      return nullptr;
-    } catch (const std::bad_alloc&) {
-      error = no_memory_error();
-    } catch (const std::system_error& failure) {
-      error = failure.code();
+    const bool quiet = stop == Errc::Timeout && op.goal.ends_when_quiet();
+    wait_direction wait_for = wait_direction::none;
+    const progress step = try_receive(op, quiet, op.last_try_, op.into_, error, wait_for);
+    if (step == progress::done) {
+      if (op.tried_again_) rearm_gate::of_this_thread().note(true);
+      if (op.is_pump_) before_waiting();  // its last package was not the last one that it sent
+      return false;
     }
-    return finish(op, error, may_dispatch);
+    input_.shrink();
+    before_waiting();
+    std::unique_lock lock(mutex_);
+    if (closed() && !op.stop) op.stop = Errc::Closed;
+    op.may_end_quietly_ = may_end_quietly(op.goal);
+    const clock::time_point until = give_up_time(op);
+    if (!op.stop && until != no_deadline && clock::now() >= until) op.stop = Errc::Timeout;
+    if (op.stop) {
+      stop = op.stop;
+      if (stop == Errc::Timeout && !std::exchange(op.last_try_, true)) continue;
+      error = stop;
+      return false;
+    }
+    if (step == progress::must_wait && ends_here(op.goal)) continue;
+    list(op);
+    arm_timer(op, until);
+    if (step == progress::must_pause) {
+      op.stage_ = async_receiver::stage::waiting;
+      lock.unlock();
+      await_room(op);
+    } else if (step == progress::must_yield || tries_again(op, wait_for)) {
+      await_turn_of(op);
+    } else {
+      begin_wait(op.goal);
+      await_readable(op, wait_for);
+    }
+    return true;
   }
 }
 
