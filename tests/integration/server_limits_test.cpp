@@ -662,6 +662,20 @@ TEST(ServerLog, TellsOfConnectionsAndNeverOfPayload) {
   for (const line& one : lines->all) EXPECT_EQ(one.text.find("secret"), std::string::npos) << one.text;
 }
 
+TEST(ServerLog, MayThrowAnything) {
+  const auto calls = std::make_shared<std::atomic<int>>(0);
+  ServerOption option;
+  option.Log = [calls](gtcp::LogLevel, std::string_view, std::uint64_t) {
+    ++*calls;
+    throw 42;
+  };
+  const Server server(any_port, echo, option);
+  server.Start();
+  EXPECT_TRUE(answers(NewConn(server.GetListenedAddress())));
+  EXPECT_TRUE(server.Shutdown(ceiling).Complete);
+  EXPECT_GE(*calls, 3);
+}
+
 // ---- A full outbox
 
 /// Sends until something is not taken; returns how many were.
