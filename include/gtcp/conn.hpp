@@ -211,7 +211,7 @@ class Conn : public PkgOperations {
   /// ConnOption::Pkg.
   ///
   /// Sends to the connection itself never block in the handler, see Server::SetPkgHandler. What a handler throws closes
-  /// the connection and goes to the executor after `on_close`.
+  /// the connection and goes to the executor after `on_close`; so does what `on_close` throws, if `handler` has not.
   ///
   /// Errors: std::system_error with asio::error::not_connected, or with Errc::InvalidOption for an empty handler.
   /// Lifetimes: the view is valid during the call. The handler does not keep the connection: dropped with all handles
@@ -409,7 +409,13 @@ class callback_sink final : public pkg_sink {
   void on_end(std::error_code reason) override {
     Conn conn = conn_access::lock(handle_);
     const std::error_code first = state_->close_reason();
-    on_close_(conn, first ? first : reason);
+    try {
+      on_close_(conn, first ? first : reason);
+    } catch (...) {
+      conn.Close();
+      // A thread that is being ended has no exception, and must not be held up.
+      if (!failure_ || !std::current_exception()) throw;
+    }
     conn.Close();
     if (failure_) std::rethrow_exception(failure_);
   }

@@ -418,6 +418,29 @@ TEST(ConnPkgHandler, WhatItThrowsGoesToTheExecutor) {
   EXPECT_TRUE(conn.IsClosed());
 }
 
+TEST(ConnPkgHandler, ClosesThoughOnCloseThrows) {
+  for (const bool handler_throws : {false, true}) {
+    asio::io_context context;
+    auto [conn, peer] = make_conn_and_peer({.Executor = context.get_executor()});
+    conn.SetPkgHandler(
+        [&](Conn&, std::string_view) {
+          if (handler_throws) throw std::invalid_argument("the handler's");
+        },
+        [](Conn&, std::error_code) { throw std::system_error(make_error_code(Errc::Timeout), "on_close's"); });
+    peer.write(framed("one"));
+    peer.end_sending();
+    std::string thrown;
+    try {
+      context.run_for(ceiling);
+    } catch (const std::exception& failure) {
+      thrown = failure.what();
+    }
+    EXPECT_TRUE(thrown.starts_with(handler_throws ? "the handler's" : "on_close's")) << thrown;
+    EXPECT_TRUE(conn.IsClosed()) << handler_throws;
+    EXPECT_EQ(context.run(), 0u) << "thrown once";
+  }
+}
+
 TEST(ConnPkgHandler, NeedsAConnection) {
   const Conn none;
   EXPECT_THROW(none.SetPkgHandler([](Conn&, std::string_view) {}), std::system_error);
