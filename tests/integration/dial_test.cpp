@@ -3,15 +3,21 @@
 // Connecting: names and addresses of every kind, what is refused, timeouts, cancellation.
 
 #include <gtcp/dial.hpp>
+#include <gtcp/one_shot.hpp>
+#include <gtcp/pool_conn.hpp>
 
 #include "support/conn_pair.hpp"
 #include "support/forms.hpp"
+#include "support/no_threads.hpp"
+#include "support/sanitizers.hpp"
 
 #include <gtest/gtest.h>
 
 #include <asio/bind_cancellation_slot.hpp>
+#include <asio/bind_executor.hpp>
 #include <asio/cancellation_signal.hpp>
 #include <asio/co_spawn.hpp>
+#include <asio/error.hpp>
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
 #include <asio/local/stream_protocol.hpp>
@@ -20,6 +26,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdlib>
 #include <exception>
 #include <future>
 #include <memory>
@@ -471,5 +478,62 @@ TEST(NewConn, IsRefusedOnAnIoThread) {
   ASSERT_TRUE(comes(future));
   EXPECT_EQ(future.get(), Errc::WouldDeadlock);
 }
+
+// ---- Without threads
+
+#if defined(__linux__)
+
+[[noreturn]] void dial_without_threads() {
+  asio::io_context context;
+  asio::ip::tcp::acceptor acceptor(context, {asio::ip::address_v4::loopback(), 0});
+  const std::string port = ":" + std::to_string(acceptor.local_endpoint().port());
+  const std::string name = "localhost" + port;
+  const auto is_refused = [](const std::error_code& error) {  // the standard library's, or Asio's
+    return error == std::errc::resource_unavailable_try_again || error == asio::error::try_again;
+  };
+  {
+    const no_threads none;
+    std::error_code error;
+    CHILD_CHECK(!gtcp::NewConn(name, error) && is_refused(error));
+    CHILD_CHECK(!gtcp::NewPoolConn(name, error) && is_refused(error));
+    gtcp::SendPkg(name, "x", error);
+    CHILD_CHECK(is_refused(error));
+    bool quotes_it = false;
+    try {
+      gtcp::NewConn(name);
+    } catch (const std::system_error& failure) {
+      quotes_it = is_refused(failure.code()) && std::string(failure.what()).starts_with("NewConn \"" + name);
+    }
+    CHILD_CHECK(quotes_it);
+
+    run(gtcp::AsyncNewConn(name, error));
+    CHILD_CHECK(is_refused(error));
+    run(gtcp::AsyncNewPoolConn(name, error));
+    CHILD_CHECK(is_refused(error));
+    run(gtcp::AsyncSendPkg(name, "x", error));
+    CHILD_CHECK(is_refused(error));
+    int refused = 0;
+    const auto count = [&](std::error_code ec, auto&&...) { refused += is_refused(ec); };
+    gtcp::AsyncNewConn(name, asio::bind_executor(context, count));
+    gtcp::AsyncNewPoolConn(name, asio::bind_executor(context, count));
+    gtcp::AsyncSendPkg(name, "x", asio::bind_executor(context, count));
+    context.run_for(ceiling);
+    CHILD_CHECK(refused == 3);
+
+    CHILD_CHECK(gtcp::NewConn("127.0.0.1" + port, error) && !error);
+  }
+  CHILD_CHECK(gtcp::NewConn(name));
+  std::_Exit(0);
+}
+
+TEST(DialDeathTest, SaysThatThereIsNoThreadToResolveAName) {
+#if GTCP_TESTS_SANITIZED
+  GTEST_SKIP() << "a sanitizer needs the memory that this test takes away";
+#endif
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(dial_without_threads(), testing::ExitedWithCode(0), "");
+}
+
+#endif
 
 }  // namespace

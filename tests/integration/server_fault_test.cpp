@@ -11,6 +11,7 @@
 #include "support/child_process.hpp"
 #include "support/conn_pair.hpp"
 #include "support/forms.hpp"
+#include "support/no_threads.hpp"
 #include "support/poll_until.hpp"
 #include "support/running_server.hpp"
 #include "support/sanitizers.hpp"
@@ -26,7 +27,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -37,7 +37,6 @@
 
 #if defined(__linux__)
 #include <fcntl.h>
-#include <pthread.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -180,22 +179,11 @@ TEST_P(ServerDeathTest, ClosesWhileThereAreNoDescriptors) {
 
 [[noreturn]] void serve_without_threads() {
   running_server server(kind::thread, echo, {});
-  rlimit before = {};
-  ::getrlimit(RLIMIT_AS, &before);
-  rlimit tight = before;
-  std::size_t pages = 0;
-  std::ifstream("/proc/self/statm") >> pages;
-  // There is memory for all but the stack of a further thread.
-  constexpr std::size_t stack = std::size_t{1} << 30;
-  tight.rlim_cur = pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) + stack / 2;
   const Conn unlucky = server.connect();  // the client has all it needs before the limit is there
   CHILD_CHECK(answers(unlucky));
   unlucky.Close();
   std::vector<Conn> clients;
-  ::setrlimit(RLIMIT_AS, &tight);
-  pthread_attr_t huge;
-  CHILD_CHECK(::pthread_attr_init(&huge) == 0 && ::pthread_attr_setstacksize(&huge, stack) == 0);
-  CHILD_CHECK(::pthread_setattr_default_np(&huge) == 0);
+  auto none = std::make_unique<no_threads>();
   while (server.errors().empty()) {
     clients.push_back(server.connect());
     if (!answers(clients.back())) break;
@@ -204,8 +192,7 @@ TEST_P(ServerDeathTest, ClosesWhileThereAreNoDescriptors) {
   CHILD_CHECK(has_ended(clients.back()));
   CHILD_CHECK(poll_until([&] { return !server.errors().empty(); }));
   CHILD_CHECK(server.errors()[0].starts_with("conn: "));
-  ::setrlimit(RLIMIT_AS, &before);
-  CHILD_CHECK(::pthread_attr_setstacksize(&huge, stack / 1024) == 0 && ::pthread_setattr_default_np(&huge) == 0);
+  none.reset();
   CHILD_CHECK(answers(server.connect()));
   for (std::size_t i = 0; i + 1 < clients.size(); ++i) CHILD_CHECK(answers(clients[i]));
   std::_Exit(0);

@@ -387,12 +387,31 @@ class async_close_op final : public close_waiter {
 
 // ---- Initiating with any completion token
 
-/// Completes with an error that was found before the operation began. `executor()` says where.
+/// Whether a handler names an executor of its own.
+template <class Handler>
+bool has_own_executor(const Handler& handler) {
+  const auto own = asio::get_associated_executor(handler, asio::any_io_executor());
+  if constexpr (std::is_same_v<std::decay_t<decltype(own)>, asio::any_io_executor>)
+    return static_cast<bool>(own);
+  else
+    return true;
+}
+
+/// Completes with an error that was found before the operation began. `executor()` says where; a handler with an
+/// executor of its own is called there also when there is no thread for any other one.
 template <class Handler, class Executor, class... Results>
 void refuse(Handler& handler, const Executor& executor, const std::error_code& error,
             const Results&... results) noexcept {
+  const auto io = [&]() -> asio::any_io_executor {
+    try {
+      return executor();
+    } catch (const std::exception&) {
+      if (!has_own_executor(handler)) throw;
+      return asio::system_executor();
+    }
+  };
   insist([&] {
-    pending_handler<Handler> pending(std::move(handler), executor());
+    pending_handler<Handler> pending(std::move(handler), io());
     std::move(pending).complete(false, error, results...);
   });
 }

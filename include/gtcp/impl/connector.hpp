@@ -27,7 +27,12 @@ GTCP_DECL std::error_code connector::begin() { return dial_.begin(); }
 
 GTCP_DECL std::error_code connector::run(const std::stop_token& stop, Conn& conn) {
   native_socket descriptor = invalid_native_socket;
-  std::error_code error = dial_blocking(dial_, stop, descriptor);
+  std::error_code error;
+  try {
+    error = dial_blocking(dial_, stop, descriptor);
+  } catch (const std::system_error& failure) {  // there is no thread to resolve the name
+    error = failure.code();
+  }
   if (!error) error = make(descriptor, conn);
   return error;
 }
