@@ -180,7 +180,8 @@ bool compile(const std::string& source, outcome& result, std::vector<std::string
 bool compile_separately(outcome& result) {
   static const scratch_file library("-library.o");
   const std::string separate = "-DGTCP_SEPARATE_COMPILATION";
-  static const bool is_there = run_compiler("library.cpp", library.path, {separate, "-c", "-ffunction-sections"});
+  static const bool is_there =
+      run_compiler("library.cpp", library.path, {separate, "-c", "-ffunction-sections", "-fdata-sections"});
   return is_there && compile("gtcp.cpp", result, {separate, library.path.string()});
 }
 #endif
