@@ -3,7 +3,8 @@
 #define GTCP_DETAIL_WATCHDOG_HPP
 
 // Looks at a server's connections when a limit of theirs may have been reached. Each is looked at when it says, so one
-// that is busy costs a look in the time of its shortest limit.
+// that is busy costs a look in the time of its shortest limit. One that has ended is not looked for: its entry, which
+// keeps its memory, goes when its time comes, or when there are twice as many as there were connections last time.
 
 #include <gtcp/detail/conn_state.hpp>
 #include <gtcp/detail/scarce_memory.hpp>
@@ -13,10 +14,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <queue>
 #include <utility>
 #include <vector>
 
@@ -29,9 +30,16 @@ class watchdog : public std::enable_shared_from_this<watchdog> {
     if (first_look == no_deadline) return;
     {
       const std::lock_guard lock(mutex_);
-      entries_.push({first_look, conn});
+      if (entries_.size() >= drops_ended_at_) drop_ended();
+      add({first_look, conn});
     }
     plan_next();
+  }
+
+  /// How many connections it has not forgotten.
+  std::size_t size() const {
+    const std::lock_guard lock(mutex_);
+    return entries_.size();
   }
 
  private:
@@ -41,12 +49,25 @@ class watchdog : public std::enable_shared_from_this<watchdog> {
     friend bool operator<(const entry& a, const entry& b) noexcept { return a.at > b.at; }
   };
 
+  static constexpr std::size_t few = 256;
+
+  void add(entry one) {
+    entries_.push_back(std::move(one));
+    std::push_heap(entries_.begin(), entries_.end());
+  }
+
+  void drop_ended() noexcept {
+    std::erase_if(entries_, [](const entry& one) { return one.conn.expired(); });
+    std::make_heap(entries_.begin(), entries_.end());
+    drops_ended_at_ = std::max(few, 2 * entries_.size());
+  }
+
   void plan_next() noexcept {
     clock::time_point at = no_deadline;
     {
       const std::lock_guard lock(mutex_);
-      if (entries_.empty() || entries_.top().at >= planned_) return;
-      at = planned_ = entries_.top().at;
+      if (entries_.empty() || entries_.front().at >= planned_) return;
+      at = planned_ = entries_.front().at;
     }
     const bool planned = insist([this, at] {
       SetTimeout(std::max<clock::duration>(at - clock::now(), clock::duration(0)), [weak = weak_from_this(), at] {
@@ -73,7 +94,7 @@ class watchdog : public std::enable_shared_from_this<watchdog> {
       one.at = std::max(one.at, now + clock::duration(1));
       const bool kept = insist([this, &one] {
         const std::lock_guard lock(mutex_);
-        entries_.push(one);
+        add(one);
       });
       if (!kept) conn->close(true, no_memory_error());  // nobody would look after it any more
     }
@@ -82,14 +103,16 @@ class watchdog : public std::enable_shared_from_this<watchdog> {
 
   bool take_due(clock::time_point now, entry& one) {
     const std::lock_guard lock(mutex_);
-    if (entries_.empty() || entries_.top().at > now) return false;
-    one = entries_.top();
-    entries_.pop();
+    if (entries_.empty() || entries_.front().at > now) return false;
+    std::pop_heap(entries_.begin(), entries_.end());
+    one = std::move(entries_.back());
+    entries_.pop_back();
     return true;
   }
 
-  std::mutex mutex_;
-  std::priority_queue<entry> entries_;
+  mutable std::mutex mutex_;
+  std::vector<entry> entries_;  ///< a heap
+  std::size_t drops_ended_at_ = few;
   clock::time_point planned_ = no_deadline;
 };
 
