@@ -3,6 +3,9 @@
 // Plain bytes on a connection: Send, Recv in its three meanings, lines, delimiters, request and reply.
 
 #include <gtcp/conn.hpp>
+#include <gtcp/detail/conn_state.hpp>
+#include <gtcp/detail/recv_goal.hpp>
+#include <gtcp/detail/time_limit.hpp>
 
 #include "support/conn_pair.hpp"
 #include "support/forms.hpp"
@@ -287,6 +290,20 @@ TEST(Recv, EndsANegativeLengthAtItsTimeoutWithWhatCame) {
     EXPECT_EQ(got, "ab") << which;
     EXPECT_FALSE(ec) << which << ": " << ec.message();
   }
+}
+
+TEST(RecvTill, SearchesAnewWhenAnotherReceiveHasTakenBytes) {
+  auto [conn, peer] = make_conn_and_peer();
+  peer.write("xabcdef");
+  EXPECT_EQ(conn.Recv(1), "x");
+  const auto state = gtcp::detail::conn_access::state(conn);
+  gtcp::detail::recv_goal goal = gtcp::detail::recv_goal::until("\n", false, 100);
+  std::string line;
+  EXPECT_FALSE(state->receive_buffered(goal, line));
+  EXPECT_EQ(conn.Recv(6), "abcdef");
+  peer.write("g\nhijklmnop");
+  EXPECT_FALSE(state->receive(std::move(goal), gtcp::detail::time_limit::within(ceiling), line));
+  EXPECT_EQ(line, "g");
 }
 
 TEST(Recv, RefusesABadRetry) {

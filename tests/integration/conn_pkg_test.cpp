@@ -676,6 +676,24 @@ TEST(Retry, TriesAgainToReceive) {
   }
 }
 
+TEST(Retry, IsNotEndedByTheQuietThatEndsTheReceive) {
+  auto [conn, peer, rules] = make_scripted();
+  conn.SetBufferWaitRecv(100ms);
+  peer.write("abc");
+  std::promise<std::pair<std::error_code, std::string>> result;
+  conn.AsyncRecv(-1, gtcp::Retry{.Count = 1, .Interval = 200ms}, [&](std::error_code ec, std::string bytes) {
+    result.set_value({ec, std::move(bytes)});
+  });
+  ASSERT_TRUE(poll_until([&, &on = conn] { return gtcp_test::has_read_all(on); }));
+  rules->reads_to_fail = 1;
+  peer.write("d");
+  auto ends = result.get_future();
+  ASSERT_TRUE(gtcp_test::comes(ends));
+  const auto [ec, bytes] = ends.get();
+  EXPECT_FALSE(ec) << ec.message();
+  EXPECT_TRUE(bytes == "abcd" || bytes == "abc") << bytes;  // the latter if it was quiet before "d" came
+}
+
 const PkgOption tries_for_ever{.Retry = {.Count = 1'000'000, .Interval = std::chrono::milliseconds::max()}};
 
 TEST(Retry, EndsWithTheConnection) {

@@ -286,6 +286,31 @@ TEST(Fork, LetsAChildRunAServerThatItsParentMade) {
   }
 }
 
+TEST(Fork, LetsAChildCloseAServerWhoseParentStillDelivers) {
+  SKIP_WHERE_PARENTS_HAVE_NO_THREADS();
+  std::promise<void> is_sent;
+  const gtcp::Server server("127.0.0.1:0",
+                            [&](const Conn& conn) {
+                              for (const std::string pkg = pattern(10'000); conn.TrySendPkg(pkg);) {
+                              }
+                              is_sent.set_value();
+                            },
+                            {.Conn = {.SendBufferSize = 4096}});
+  server.Start();
+  const Conn client = gtcp::NewConn(server.GetListenedAddress(), {.RecvBufferSize = 4096});
+  auto sent = is_sent.get_future();
+  ASSERT_TRUE(comes(sent));
+  std::error_code error;
+  EXPECT_FALSE(server.CloseAndWait(1ms, error)) << "it does deliver";
+  child_process child([&] {
+    server.Listen();
+    server.Start();
+    return server.CloseAndWait(ceiling) ? 0 : 3;
+  });
+  EXPECT_EQ(child.wait(), 0);
+  client.Abort();
+}
+
 TEST(Fork, LetsAChildEndThatHasARuntimeOfItsParent) {
   SKIP_WHERE_PARENTS_HAVE_NO_THREADS();
   auto runtime = std::make_unique<gtcp::Runtime>(1);

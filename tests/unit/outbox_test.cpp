@@ -1488,6 +1488,17 @@ TEST_F(Outbox, EndWakesBlockedThreads) {
   EXPECT_EQ(sink.written(), first_wire);
 }
 
+TEST_F(Outbox, DropTellsOfAPackageThatIsPartlyOut) {
+  outbox& out = make();
+  sender large(pattern(300 * 1024), 4);
+  sink.on_writes({write_step::takes(100)}, write_step::blocks());
+  ASSERT_EQ(large.go(out), send_outcome::waiting);
+  EXPECT_TRUE(out.all_sent());
+  out.drop(no_memory_for_it);
+  EXPECT_EQ(large.results(), 1);
+  EXPECT_FALSE(out.all_sent());
+}
+
 TEST_F(Outbox, DropThrowsAwayWhatIsNotWithTheSystem) {
   outbox& out = make(100);
   block();

@@ -535,6 +535,8 @@ class server_state : public std::enable_shared_from_this<server_state> {
     ledger_ = std::move(ledger);
     threads_ = std::move(threads);
     watchdog_ = std::move(dog);
+    leaving_.clear();
+    look_at_leaving_ = 0;
     process_.adopt();
   }
 

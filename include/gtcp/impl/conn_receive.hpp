@@ -44,7 +44,10 @@ GTCP_DECL bool conn_state::receive_buffered(recv_goal& goal, std::string& into) 
   unlock_at_exit guard{*this};
   if (closed()) return false;
   const recv_verdict verdict = goal.judge(input_.view(), false);
-  if (verdict.what != recv_verdict::kind::take) return false;
+  if (verdict.what != recv_verdict::kind::take) {
+    goal.restart();  // others may receive before it does
+    return false;
+  }
   take(verdict, gathering::by_task, into);
   return true;
 }
@@ -391,6 +394,7 @@ GTCP_DECL lane_waiter* conn_state::finish(async_receiver& op, std::error_code er
     if (std::exchange(op.holds_lane_, false)) next = lane_.unlock_queued();
     is_abandoned = op.is_abandoned_;
     if (is_transient(error) && !is_abandoned && !op.stop && op.retry.Count-- > 0) {
+      op.may_end_quietly_ = false;
       const auto pause = [&] {
         list(op);
         arm_timer(op, give_up_time(op));
@@ -461,7 +465,7 @@ GTCP_DECL void conn_state::on_wait_over(async_receiver& op) {
   {
     std::unique_lock lock(mutex_);
     op.stage_ = async_receiver::stage::stepping;
-    end_wait();
+    if (op.holds_lane_) end_wait();
     stop = op.stop;
     if (!op.holds_lane_) {
       // Close took the lane from it, or it has paused before its next try, with others receiving meanwhile.

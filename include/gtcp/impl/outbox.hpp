@@ -51,8 +51,10 @@ GTCP_DECL bool outbox::append(const pkg_header& header, asio::const_buffer paylo
 GTCP_DECL send_outcome outbox::send(send_record& record, bool may_wait, thread_wait* self, gathering how) {
   const bool queues = may_wait && !never_waits();
   std::unique_lock lock(mutex_);
-  // What is held back must not keep the room.
-  if (!queues && !fill_.empty() && may_hold() && !fits(record)) flush_and_settle(lock, /*relock=*/true);
+  // What is held back must not keep the room; others may hold more back meanwhile.
+  for (int tries = 3; tries != 0 && !queues && !fill_.empty() && may_hold() && !fits(record); --tries) {
+    flush_and_settle(lock, /*relock=*/true);
+  }
   if (stop_) {
     record.error = stop_;
     record.done = true;

@@ -319,6 +319,7 @@ GTCP_DECL void outbox::give_up(send_record& record, std::error_code reason) {
 
 GTCP_DECL bool outbox::keep_rest(send_record& record) {
   if (accept(record, drain_)) return true;
+  lost_.store(true, std::memory_order_relaxed);
   fail(no_memory_error());
   return false;
 }
@@ -356,7 +357,8 @@ GTCP_DECL void outbox::fail(std::error_code error) {
 
 GTCP_DECL void outbox::drop_now(std::error_code error) {
   queue_claims();
-  if (pending_and_kept() != 0 || sink_holds_) lost_.store(true, std::memory_order_relaxed);
+  const bool is_torn = !queue_.empty() && static_cast<const send_record&>(*queue_.first()).written_ != 0;
+  if (pending_and_kept() != 0 || sink_holds_ || is_torn) lost_.store(true, std::memory_order_relaxed);
   unkept_total_ = kept_total_;
   sink_holds_ = false;
   drain_.release();

@@ -9,6 +9,7 @@
 #include <gtcp/detail/platform.hpp>
 #include <gtcp/detail/server_accept.hpp>
 #include <gtcp/detail/server_state.hpp>
+#include <gtcp/detail/short_mutex.hpp>
 #include <gtcp/server.hpp>
 
 #include <asio/any_io_executor.hpp>
@@ -222,7 +223,7 @@ class server_registry {
     return (*servers_)[std::string(name)];
   }
 
-  inline static std::mutex mutex_;
+  inline static constinit short_mutex mutex_;  // needs no destructor: threads may ask until the very end
   inline static constinit std::map<std::string, Server>* servers_ = nullptr;
 };
 
