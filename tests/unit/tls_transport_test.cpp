@@ -158,6 +158,22 @@ TEST(TlsTransport, CarriesBytesBothWays) {
   }
 }
 
+TEST(TlsTransport, IsNotMisledByErrorsThatOthersLeftInTheThreadsQueue) {
+  const auto leave_an_error = [context = client_context()] {
+    EXPECT_NE(SSL_CTX_use_certificate_file(context->native_handle(), "/no/such/file", SSL_FILETYPE_PEM), 1);
+  };
+  tls_pair pair;
+  leave_an_error();
+  pair.must_handshake();
+  leave_an_error();
+  std::string nothing;
+  const io_result step = pair.server->read(nothing);
+  EXPECT_EQ(step.wait_for, wait_direction::read);
+  EXPECT_FALSE(step.error) << step.error.message();
+  leave_an_error();
+  carry(*pair.client, *pair.server, pattern(100'000, 1));
+}
+
 TEST(TlsTransport, GathersSmallBuffersInOneRecord) {
   tls_pair pair(false);
   pair.must_handshake();

@@ -56,7 +56,7 @@ inline tls_context load_key_crt(const std::string& crt_file, const std::string& 
   why = "key \"" + key_file + "\" for " + why;
   error = check_readable(key_file);
   if (!error) context->use_private_key_file(key_file, asio::ssl::context::pem, error);
-  ::ERR_clear_error();
+  forget_openssl_errors();
   if (!error && ::SSL_CTX_check_private_key(context->native_handle()) != 1) error = take_openssl_error();
   return error ? nullptr : context;
 }

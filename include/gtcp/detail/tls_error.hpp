@@ -36,10 +36,16 @@ inline const std::error_category& CertificateErrorCategory() noexcept { return d
 
 namespace detail {
 
+/// Empties the calling thread's queue of errors, since SSL_get_error takes an old one for the last call's. Looking
+/// first costs a tenth of emptying, and there is hardly ever something to empty.
+inline void forget_openssl_errors() noexcept {
+  if (::ERR_peek_error() != 0) ::ERR_clear_error();
+}
+
 /// Returns the first error of the calling thread's queue, and empties the queue. Without one: `otherwise`.
 inline std::error_code take_openssl_error(std::error_code otherwise = asio::ssl::error::unexpected_result) {
   const unsigned long code = ::ERR_get_error();
-  ::ERR_clear_error();
+  forget_openssl_errors();
   if (code == 0) return otherwise;
 #if defined(ERR_SYSTEM_ERROR)
   if (ERR_SYSTEM_ERROR(code)) return {static_cast<int>(ERR_GET_REASON(code)), asio::error::get_system_category()};
@@ -53,7 +59,7 @@ inline std::error_code take_openssl_error(const SSL* ssl) {
   const long verdict = ::SSL_get_verify_result(ssl);
   if (ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED &&
       verdict != X509_V_OK) {
-    ::ERR_clear_error();
+    forget_openssl_errors();
     return {static_cast<int>(verdict), CertificateErrorCategory()};
   }
   return take_openssl_error();

@@ -60,7 +60,7 @@ class tls_transport final : public transport {
   /// Errors: std::bad_alloc; std::system_error when OpenSSL refuses a setting.
   tls_transport(native_socket descriptor, tls_context context, tls_settings settings)
       : descriptor_(descriptor), context_(std::move(context)), settings_(std::move(settings)), socket_(descriptor) {
-    ::ERR_clear_error();
+    forget_openssl_errors();
     ssl_.reset(::SSL_new(context_->native_handle()));
     BIO* const bio = ssl_ != nullptr ? socket_.make_bio() : nullptr;
     if (bio == nullptr) throw std::system_error(take_openssl_error(asio::error::no_memory), "TLS");
@@ -102,7 +102,7 @@ class tls_transport final : public transport {
     bool starved = false;
     while (total < buffer.size() && !starved && !read_end_) {
       std::size_t got = 0;
-      ::ERR_clear_error();
+      forget_openssl_errors();
       const int result =
           ::SSL_read_ex(ssl_.get(), static_cast<char*>(buffer.data()) + total, buffer.size() - total, &got);
       if (result == 1) {
@@ -140,7 +140,7 @@ class tls_transport final : public transport {
     const std::uint64_t sent_before = socket_.sent();
     for (gather source(buffers); source.next();) {
       std::size_t put = 0;
-      ::ERR_clear_error();
+      forget_openssl_errors();
       const int result = ::SSL_write_ex(ssl_.get(), source.data(), source.size(), &put);
       if (result != 1) {
         const int why = ::SSL_get_error(ssl_.get(), result);
@@ -159,11 +159,11 @@ class tls_transport final : public transport {
   io_result finish_stream() override {
     const std::lock_guard lock(mutex_);
     if (established_ && !fatal_ && !std::exchange(ended_, true)) {
-      ::ERR_clear_error();
+      forget_openssl_errors();
       // A key update leaves OpenSSL inside a handshake until the next call, and SSL_shutdown refuses there.
       if (::SSL_in_init(ssl_.get()) != 0) ::SSL_do_handshake(ssl_.get());
       ::SSL_shutdown(ssl_.get());
-      ::ERR_clear_error();
+      forget_openssl_errors();
     }
     socket_.flush();
     return {0, {}, socket_.pending() != 0 ? wait_direction::write : wait_direction::none};
@@ -346,7 +346,7 @@ class tls_transport final : public transport {
     if (fatal_) return {0, fatal_};
     if (!established_) {
       socket_.begin_read();
-      ::ERR_clear_error();
+      forget_openssl_errors();
       const int result = ::SSL_do_handshake(ssl_.get());
       if (result != 1) {
         const int why = ::SSL_get_error(ssl_.get(), result);
@@ -383,7 +383,7 @@ class tls_transport final : public transport {
       fatal_ = established_ ? make_error_code(Errc::TlsTruncated) : make_error_code(asio::error::eof);
     else
       fatal_ = take_openssl_error(ssl_.get());
-    ::ERR_clear_error();
+    forget_openssl_errors();
     return fatal_;
   }
 
