@@ -66,7 +66,7 @@ class outbox {
 
   outbox(transport& sink, native_socket descriptor, outbox_host& host, std::size_t limit,
          QueuePolicy when_full = QueuePolicy::Block)
-      : sink_(&sink), descriptor_(descriptor), host_(host), limit_(limit), when_full_(when_full) {}
+      : host_(host), limit_(limit), when_full_(when_full), sink_(&sink), descriptor_(descriptor) {}
 
   ~outbox();
   outbox(const outbox&) = delete;
@@ -211,6 +211,10 @@ class outbox {
   void note_limit() noexcept {
     if (pending_and_kept() > limit_) over_limit_.store(true, std::memory_order_relaxed);
   }
+
+  /// There is no room for a record whose sender does not wait: without `may_wait` it is refused, else `when_full_` says
+  /// what becomes of it.
+  send_outcome turn_away(send_record& record, bool may_wait, std::unique_lock<short_mutex>& lock);
 
   /// Accepts a package behind those that wait. False: there is no memory for it.
   bool keep(const send_record& record) noexcept;
@@ -432,13 +436,12 @@ class outbox {
   /// Finds one who goes on with what is left, and tells everybody what has happened. Releases the mutex.
   void settle(std::unique_lock<short_mutex>& lock);
 
-  transport* sink_;
-  native_socket descriptor_;
   outbox_host& host_;
   const std::size_t limit_;
   const QueuePolicy when_full_;
-
   mutable short_mutex mutex_;
+
+  // What is here.
   byte_buffer drain_;
   byte_buffer fill_;
   outbox_list queue_;               ///< of send_record
@@ -447,42 +450,52 @@ class outbox {
   outbox_list flushes_;             ///< of flush_record
   outbox_list pauses_;              ///< of send_record: asynchronous ones that are tried again later
   outbox_list completed_;           ///< finished asynchronous ones, on their way to complete()
-  thread_wait* threads_ = nullptr;
+
+  // How much.
   std::uint64_t accepted_total_ = 0;  ///< bytes that were appended to fill_
   std::uint64_t written_total_ = 0;
-  std::uint64_t kept_total_ = 0;                     ///< bytes of kept packages that came to the queue
-  std::uint64_t unkept_total_ = 0;                   ///< of those that have left it
-  std::uint64_t pkgs_ = 0;                           ///< that were accepted; bytes without a header are none
-  std::uint64_t dropped_pkgs_ = 0;                   ///< by QueuePolicy::Drop
+  std::uint64_t kept_total_ = 0;    ///< bytes of kept packages that came to the queue
+  std::uint64_t unkept_total_ = 0;  ///< of those that have left it
+  std::uint64_t pkgs_ = 0;          ///< that were accepted; bytes without a header are none
+  std::uint64_t dropped_pkgs_ = 0;  ///< by QueuePolicy::Drop
+  std::atomic<bool> over_limit_{false};
+
+  // Holding back.
+  std::size_t corks_ = 0;
+  std::atomic<bool> has_held_{false};  ///< something is held back, by a Cork or by gathering
+  bool gathers_ = false;               ///< fill_ is held back until flush_held() or on_turn()
+  bool in_burst_ = false;              ///< it is held back because so many are sent
+  bool awaits_turn_ = false;           ///< outbox_host::await_turn was called and on_turn goes on
+  bool wants_turn_ = false;            ///< settle() is to call it
+  std::uint64_t turn_total_ = 0;       ///< accepted_total_ when await_turn was called, or on_turn
+  send_pace pace_;
+
+  // Writing, and waiting for the transport.
+  transport* sink_;
+  native_socket descriptor_;
+  drainer drainer_ = drainer::none;
+  bool writing_ = false;     ///< somebody is inside sink_->write_some
+  bool awaiting_ = false;    ///< outbox_host::await_writable was called and on_writable is to come
+  bool sink_holds_ = false;  ///< the transport holds a part of what it took
+  wait_direction blocked_for_ = wait_direction::write;
+  thread_wait* threads_ = nullptr;                   ///< those that are blocked here
+  std::uint64_t takes_ = 0;                          ///< writes that took something
+  std::uint64_t settled_takes_ = 0;                  ///< of those, how many are with the system
+  std::size_t tried_size_ = 0;                       ///< fill_.size() when a write was tried last
+  clock::time_point written_at_{};                   ///< end of the last write
+  clock::time_point drained_at_{};                   ///< when the io thread that drains was asked, or has written
   std::uint64_t stalled_total_ = ~std::uint64_t{0};  ///< written_total_ when the transport took no more
   clock::time_point stalled_at_{};                   ///< when that was first so
-  std::atomic<bool> lost_{false};
+
+  // The end.
   std::error_code stop_{};         ///< what further sends fail with
   std::error_code write_error_{};  ///< what the transport failed with
-  std::size_t corks_ = 0;
-  std::atomic<bool> over_limit_{false};
-  std::atomic<bool> has_held_{false};  ///< something is held back, by a Cork or by gathering
-  std::size_t tried_size_ = 0;         ///< fill_.size() when a write was tried last
-  std::uint64_t turn_total_ = 0;       ///< accepted_total_ when await_turn was called, or on_turn
-  clock::time_point written_at_{};     ///< end of the last write
-  send_pace pace_;
-  clock::time_point drained_at_{};  ///< when the io thread that drains was asked, or has written
-  bool gathers_ = false;            ///< fill_ is held back until flush_held() or on_turn()
-  bool awaits_turn_ = false;        ///< outbox_host::await_turn was called and on_turn goes on
-  bool wants_turn_ = false;         ///< settle() is to call it
-  bool in_burst_ = false;           ///< it is held back because so many are sent
-  wait_direction blocked_for_ = wait_direction::write;
-  drainer drainer_ = drainer::none;
-  bool writing_ = false;             ///< somebody is inside sink_->write_some
-  bool awaiting_ = false;            ///< outbox_host::await_writable was called and on_writable is to come
-  std::uint64_t takes_ = 0;          ///< writes that took something
-  std::uint64_t settled_takes_ = 0;  ///< of those, how many are with the system
-  bool sink_holds_ = false;          ///< the transport holds a part of what it took
-  bool finished_stream_ = false;
-  bool closed_ = false;
-  bool dropped_ = false;
-  bool wants_drained_ = false;
-  bool wants_left_ = false;
+  std::atomic<bool> lost_{false};
+  bool closed_ = false;           ///< nothing waits any more
+  bool dropped_ = false;          ///< and nothing goes out any more
+  bool wants_drained_ = false;    ///< settle() is to call outbox_host::on_outbox_drained
+  bool finished_stream_ = false;  ///< before that, the transport has said what it says at the end
+  bool wants_left_ = false;       ///< settle() is to call outbox_host::on_descriptor_left
 };
 
 }  // namespace gtcp::detail

@@ -95,22 +95,22 @@ GTCP_DECL send_outcome outbox::send(send_record& record, bool may_wait, thread_w
     flush_and_settle(lock);
     return send_outcome::done;
   }
-  if (!queues) {
-    const bool overflows = may_wait && never_waits();
-    if (overflows) {
-      record.done = true;
-      if (when_full_ == QueuePolicy::Drop)
-        ++dropped_pkgs_;
-      else
-        record.error = Errc::QueueFull;
-    }
-    lock.unlock();
-    if (overflows && when_full_ == QueuePolicy::Close) host_.on_overflow();
-    return overflows ? send_outcome::done : send_outcome::refused;
-  }
+  if (!queues) return turn_away(record, may_wait, lock);
   enqueue(queue_, record, self);
   flush_and_settle(lock);
   return send_outcome::waiting;
+}
+
+GTCP_DECL send_outcome outbox::turn_away(send_record& record, bool may_wait, std::unique_lock<short_mutex>& lock) {
+  if (!may_wait) return send_outcome::refused;
+  record.done = true;
+  if (when_full_ == QueuePolicy::Drop)
+    ++dropped_pkgs_;
+  else
+    record.error = Errc::QueueFull;
+  lock.unlock();
+  if (when_full_ == QueuePolicy::Close) host_.on_overflow();
+  return send_outcome::done;
 }
 
 GTCP_DECL void outbox::wait(outbox_waiter& waiter, thread_wait& self, const deadline_source& deadline) {
