@@ -676,6 +676,28 @@ TEST(Retry, TriesAgainToReceive) {
   }
 }
 
+TEST(Retry, IsCancelledInTheMomentOfATry) {
+  for (const int tries_before : {0, 3}) {
+    for (const bool is_exchange : {false, true}) {
+      auto [conn, peer, rules] = make_scripted();
+      asio::cancellation_signal signal;
+      rules->when_write_fails = [&, tries = tries_before]() mutable {
+        if (tries-- == 0) signal.emit(asio::cancellation_type::total);
+      };
+      rules->writes_to_fail = 1000;
+      std::promise<std::error_code> result;
+      const PkgOption option{.Retry = {.Count = 900, .Interval = 1ms}};
+      const auto ends = [&](std::error_code ec, const auto&...) { result.set_value(ec); };
+      if (is_exchange)
+        conn.AsyncSendRecvPkg("x", option, asio::bind_cancellation_slot(signal.slot(), ends));
+      else
+        conn.AsyncSendPkg("x", option, asio::bind_cancellation_slot(signal.slot(), ends));
+      EXPECT_EQ(result.get_future().get(), asio::error::operation_aborted);
+      EXPECT_EQ(rules->writes, tries_before + 1) << "tried again after it was cancelled";
+    }
+  }
+}
+
 TEST(Retry, IsNotEndedByTheQuietThatEndsTheReceive) {
   auto [conn, peer, rules] = make_scripted();
   conn.SetBufferWaitRecv(100ms);

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <span>
@@ -31,6 +32,7 @@ struct script {
   std::atomic<std::size_t> bytes_a_write{std::numeric_limits<std::size_t>::max()};
   std::atomic<int> reads_to_fail{0};  ///< as if the system were short of memory
   std::atomic<int> writes_to_fail{0};
+  std::function<void()> when_write_fails = [] {};  ///< set before the first of them
 };
 
 class scripted_transport final : public gtcp::detail::transport {
@@ -46,7 +48,10 @@ class scripted_transport final : public gtcp::detail::transport {
 
   gtcp::detail::io_result write_some(std::span<const asio::const_buffer> buffers) override {
     ++rules_->writes;
-    if (take_one(rules_->writes_to_fail)) return short_of_memory();
+    if (take_one(rules_->writes_to_fail)) {
+      rules_->when_write_fails();
+      return short_of_memory();
+    }
     const std::size_t most = rules_->bytes_a_write;
     if (asio::buffer_size(buffers) <= most) return plain_.write_some(buffers);
     // As a system does whose buffer is nearly full: takes a part, and says that one must wait.

@@ -22,6 +22,7 @@
 #include <asio/system_executor.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <exception>
 #include <memory>
@@ -206,6 +207,12 @@ class async_receive_op final : public async_receiver {
   pending_handler<Handler> pending_;
 };
 
+/// That an operation was cancelled, for the moments in which it is on its way from one place to another and stop()
+/// finds it in neither: it looks here when it has arrived. Empty: nobody can cancel it, or it has no such moments.
+using cancel_mark = std::shared_ptr<std::atomic<bool>>;
+
+inline bool is_marked(const cancel_mark& mark) noexcept { return mark != nullptr && mark->load(); }
+
 /// A send or a flush: `Record` is send_record or flush_record.
 template <class Handler, class Record>
 class async_send_op final : public Record {
@@ -220,22 +227,26 @@ class async_send_op final : public Record {
                     const Submit& submit) {
     const std::uint64_t id = conn->next_operation_id();
     auto slot = asio::get_associated_cancellation_slot(handler);
+    cancel_mark cancelled;
     if (slot.is_connected()) {
-      slot.assign([weak = std::weak_ptr(conn), id](asio::cancellation_type) {
+      if (retry.Count > 0 || conn->is_pooled()) cancelled = std::make_shared<std::atomic<bool>>(false);
+      slot.assign([weak = std::weak_ptr(conn), id, cancelled](asio::cancellation_type) {
+        if (cancelled != nullptr) cancelled->store(true);  // first: an operation that arrives meanwhile sees it
         if (const auto state = weak.lock()) state->out().stop(id, asio::error::operation_aborted);
       });
     }
-    start_as(id, std::move(handler), conn, std::move(data), limit, retry, submit);
+    start_as(id, std::move(handler), conn, std::move(data), limit, retry, std::move(cancelled), submit);
   }
 
-  /// The same, without looking at the handler's cancellation slot.
+  /// The same, without looking at the handler's cancellation slot: who does so marks `cancelled`, and calls stop().
   template <class Submit>
   static void start_as(std::uint64_t id, Handler&& handler, const conn_ptr& conn, AsyncPayload data, time_limit limit,
-                       const Retry& retry, const Submit& submit) {
+                       const Retry& retry, cancel_mark cancelled, const Submit& submit) {
     auto* const op = op_memory<async_send_op, Handler>::make(std::move(handler), conn, std::move(data));
     op->id = id;
     op->limit_ = limit;
     op->retry_ = retry;
+    op->cancelled_ = std::move(cancelled);
     op->begin(submit);
   }
 
@@ -291,13 +302,18 @@ class async_send_op final : public Record {
   template <class Submit>
   void begin(const Submit& submit) {
     const conn_ptr keep = conn_;
+    const cancel_mark cancelled = cancelled_;
+    const std::uint64_t own_id = this->id;
     send_outcome outcome = send_outcome::done;
     try {
       outcome = submit(keep->out(), *this, data_.Buffer());
     } catch (const std::exception&) {  // no timer for it: the outbox has not taken it
       this->error = no_memory_error();
     }
-    if (outcome == send_outcome::done) complete();
+    if (outcome == send_outcome::done)
+      complete();
+    else if (is_marked(cancelled))
+      keep->out().stop(own_id, asio::error::operation_aborted);
   }
 
   void try_again() {
@@ -312,12 +328,17 @@ class async_send_op final : public Record {
 
   /// True: it pauses, or has ended meanwhile and may be gone.
   bool pauses_until(clock::time_point until) noexcept {
+    const conn_ptr keep = conn_;
+    const cancel_mark cancelled = cancelled_;
+    const std::uint64_t own_id = this->id;
     resume_at_ = until;
     try {
-      return conn_->out().pause(*this);
+      if (!keep->out().pause(*this)) return false;
     } catch (const std::exception&) {
       return false;
     }
+    if (is_marked(cancelled)) keep->out().stop(own_id, asio::error::operation_aborted);
+    return true;
   }
 
   /// The same, until there is a fresh connection. Without one it fails again, with the same error.
@@ -341,6 +362,7 @@ class async_send_op final : public Record {
   AsyncPayload data_;
   time_limit limit_;
   Retry retry_;
+  cancel_mark cancelled_;
   clock::time_point resume_at_ = no_deadline;  ///< the end of a pause
   std::optional<asio::steady_timer> timer_;
 };

@@ -96,6 +96,8 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     is_simple_ = false;
   }
 
+  bool is_pooled() const noexcept { return lease_ != nullptr; }
+
   /// Makes it a connection that a server serves. Before the connection is shared. `limits` may be nullptr.
   void serve(std::shared_ptr<conn_ledger> ledger, std::unique_ptr<peer_limits> limits);
 

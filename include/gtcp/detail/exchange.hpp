@@ -53,11 +53,11 @@ class exchange_step {
     const time_limit limit = limit_;
     const Retry retry = retry_;
     async_send_op<exchange_step, send_record>::start_as(send_id, std::move(*this), conn, std::move(data), limit, retry,
-                                                        submits(*conn, header));
+                                                        cancelled_, submits(*conn, header));
   }
 
   void operator()(std::error_code error) {
-    if (!error && is_cancelled()) error = asio::error::operation_aborted;
+    if (!error && is_marked(cancelled_)) error = asio::error::operation_aborted;
     if (error) return std::move(handler_)(error, std::string());
     const auto begin = [this] {
       async_receive_op<Handler, true>::start_as(receive_id_, std::move(handler_), conn_, std::move(goal_), limit_,
@@ -66,18 +66,16 @@ class exchange_step {
     begin_or_refuse(
         handler_, [this] { return conn_->executor(); }, std::error_code(), begin, std::string());
     // Who cancelled while it began may have come too early to find it.
-    if (is_cancelled()) conn_->stop_receive(receive_id_, asio::error::operation_aborted);
+    if (is_marked(cancelled_)) conn_->stop_receive(receive_id_, asio::error::operation_aborted);
   }
 
  private:
-  bool is_cancelled() const noexcept { return cancelled_ != nullptr && cancelled_->load(); }
-
   conn_ptr conn_;
   recv_goal goal_;
   time_limit limit_;
   Retry retry_;
   std::uint64_t receive_id_ = 0;
-  std::shared_ptr<std::atomic<bool>> cancelled_;  ///< none without a slot
+  cancel_mark cancelled_;
   Handler handler_;
 };
 
