@@ -473,6 +473,16 @@ TEST_F(PoolConnGivesBack, AfterAnsweredRequestsOfEveryKind) {
     EXPECT_EQ(reply, "3");
     peer->read(9);
   }));
+  EXPECT_TRUE(goes_back_after([&](const PoolConn& conn) {  // and some that there was no room for
+    const std::string much = pattern(50'000);
+    int sent = 0;
+    while (conn.TrySendPkg(much)) ++sent;
+    EXPECT_FALSE(conn.TrySendPkg(much));
+    for (int i = 0; i < sent; ++i) EXPECT_EQ(peer->read_pkg(), much);
+    conn.Flush();
+    for (int i = 0; i < sent; ++i) peer->write(framed("!"));
+    for (int i = 0; i < sent; ++i) EXPECT_EQ(conn.RecvPkg(), "!");
+  }));
   Exchange(gtcp::NewPoolConn(address_), *peer, "at the end");
 }
 

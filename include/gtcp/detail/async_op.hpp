@@ -327,7 +327,7 @@ class async_send_op final : public Record {
   }
 
   /// True: it pauses, or has ended meanwhile and may be gone.
-  bool pauses_until(clock::time_point until) noexcept {
+  bool pauses_until(clock::time_point until) {
     const conn_ptr keep = conn_;
     const cancel_mark cancelled = cancelled_;
     const std::uint64_t own_id = this->id;
@@ -342,7 +342,7 @@ class async_send_op final : public Record {
   }
 
   /// The same, until there is a fresh connection. Without one it fails again, with the same error.
-  bool pauses_for_renewal(conn_state& conn) noexcept {
+  bool pauses_for_renewal(conn_state& conn) {
     const std::uint64_t own_id = this->id;
     const std::error_code failure = this->error;
     const time_limit limit = limit_;

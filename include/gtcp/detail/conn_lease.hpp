@@ -84,22 +84,27 @@ class conn_lease {
   /// False: a reply may come that would be there for the next borrower.
   bool may_go_back() const noexcept { return !kept_.load() && (ignores_unanswered_ || unanswered_.load() <= 0); }
 
-  /// Each package has a reply of its own. Bytes that are sent in pieces, in a row, have one.
-  void note_send(bool is_package) noexcept {
+  /// Each package has a reply of its own. Bytes that are sent in pieces, in a row, have one. Before they are sent: else
+  /// the connection could go back in between. Returns whether one more reply is to come.
+  bool note_send(bool is_package) noexcept {
     sends_.fetch_add(1);
     if (is_package) {
       unanswered_.fetch_add(1);
-    } else {
-      int none = 0;
-      unanswered_.compare_exchange_strong(none, 1);
+      return true;
     }
+    int none = 0;
+    return unanswered_.compare_exchange_strong(none, 1);
+  }
+
+  /// Nothing was sent after all. `has_reply`: what note_send returned.
+  void take_back_send(bool has_reply) noexcept {
+    sends_.fetch_sub(1);
+    if (has_reply) await_one_less();
   }
 
   void note_receive() noexcept {
     received_.store(true);
-    int left = unanswered_.load();
-    while (left > 0 && !unanswered_.compare_exchange_weak(left, left - 1)) {
-    }
+    await_one_less();
   }
 
   /// For a send that failed: whether it was the first thing that was done with a connection out of the pool. Once.
@@ -108,6 +113,12 @@ class conn_lease {
   }
 
  private:
+  void await_one_less() noexcept {
+    int left = unanswered_.load();
+    while (left > 0 && !unanswered_.compare_exchange_weak(left, left - 1)) {
+    }
+  }
+
   const bool ignores_unanswered_;
   std::atomic<bool> reused_;
   std::atomic<bool> kept_{false};

@@ -215,9 +215,12 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// nothing of it was taken.
   bool send_at_once(asio::const_buffer payload, std::error_code& error);
 
-  /// Every send of a package, or of bytes, is noted once, however often it is tried.
-  void note_send(const pkg_header& header) noexcept {
-    if (lease_ != nullptr) lease_->note_send(header.size != 0);
+  /// Every send of a package, or of bytes, is noted once, before it, however often it is tried. Returns what
+  /// take_back_send wants to know.
+  bool note_send(const pkg_header& header) noexcept { return is_pooled() && lease_->note_send(header.size != 0); }
+
+  void take_back_send(bool has_reply) noexcept {
+    if (is_pooled()) lease_->take_back_send(has_reply);
   }
 
   /// Whether a send that failed with `error` is to be tried again on a fresh connection: its own was lent, had died

@@ -103,9 +103,12 @@ GTCP_DECL void send(const prepared& op, const pkg_header& header, Payload data, 
 
 GTCP_DECL bool try_send(const prepared& op, const pkg_header& header, Payload data, const OnError& on_error) {
   std::error_code error = op.error;
-  if (!error) error = op.conn->send(header, {data.Data(), data.Size()}, {}, /*may_wait=*/false);
+  if (!error) {
+    const bool has_reply = op.conn->note_send(header);
+    error = op.conn->send(header, {data.Data(), data.Size()}, {}, /*may_wait=*/false);
+    if (error) op.conn->take_back_send(has_reply);
+  }
   const bool sent = !error;
-  if (sent) op.conn->note_send(header);
   op.report(on_error, error == asio::error::would_block ? std::error_code() : error);
   return sent;
 }
