@@ -718,19 +718,45 @@ TEST(Retry, IsNotEndedByTheQuietThatEndsTheReceive) {
 
 const PkgOption tries_for_ever{.Retry = {.Count = 1'000'000, .Interval = std::chrono::milliseconds::max()}};
 
+/// Sends, or receives, with tries that all fail, and gives its error.
+std::error_code try_for_ever(form which, bool sends, const Conn& conn) {
+  std::error_code ec;
+  if (sends)
+    send_pkg(which, conn, "x", tries_for_ever, ec);
+  else
+    recv_pkg(which, conn, tries_for_ever, ec);
+  return ec;
+}
+
 TEST(Retry, EndsWithTheConnection) {
   for (const form which : forms) {
-    auto [conn, peer, rules] = make_scripted();
-    rules->writes_to_fail = 1'000'000;
-    background sending([&, on = conn] {
-      std::error_code ec;
-      send_pkg(which, on, "x", tries_for_ever, ec);
-      return ec;
-    });
-    sending.wait_until_waiting();
-    conn.Close();
-    const std::error_code ec = sending.get();
-    EXPECT_TRUE(ec == Errc::Closed || ec == asio::error::no_buffer_space) << which << ": " << ec.message();
+    for (const bool sends : {true, false}) {
+      // What closing itself waits for: the peer neither reads nor closes.
+      gtcp::ConnOption option;
+      option.Linger = 1h;
+      auto [conn, peer, rules] = make_scripted(option);
+      peer.write(framed("never"));
+      (sends ? rules->writes_to_fail : rules->reads_to_fail) = 1'000'000;
+      background trying([&, sends, on = conn] { return try_for_ever(which, sends, on); });
+      trying.wait_until_waiting();
+      conn.Close();
+      EXPECT_EQ(trying.get(), Errc::Closed) << which << (sends ? ", sending" : ", receiving");
+    }
+  }
+}
+
+TEST(Retry, EndsWhenTheDeadlineChanges) {
+  for (const form which : forms) {
+    for (const bool sends : {true, false}) {
+      auto [conn, peer, rules] = make_scripted();
+      peer.write(framed("later"));
+      rules->writes_to_fail = rules->reads_to_fail = 1'000'000;
+      background trying([&, sends, on = conn] { return try_for_ever(which, sends, on); });
+      trying.wait_until_waiting();
+      const auto past = std::chrono::steady_clock::now() - 1s;
+      sends ? conn.SetDeadlineSend(past) : conn.SetDeadlineRecv(past);
+      EXPECT_EQ(trying.get(), Errc::Timeout) << which << (sends ? ", sending" : ", receiving");
+    }
   }
 }
 

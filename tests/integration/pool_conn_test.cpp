@@ -1296,7 +1296,7 @@ TEST_F(PoolConnRenewsForEver, UntilItIsClosedAsynchronously) {
   std::future<void> sending = conn_.AsyncSendPkg("x", asio::use_future);
   conn_.Close();
   ASSERT_TRUE(comes(sending));
-  EXPECT_EQ(text_of_error(Errc::Closed, [&] { sending.get(); }).find("another error"), std::string::npos);
+  EXPECT_EQ(text_of_error(Errc::Closed, [&] { sending.get(); }), make_error_code(Errc::Closed).message());
 }
 
 TEST_F(PoolConnRenewsForEver, UntilTheDeadlineOfTheSend) {

@@ -318,6 +318,10 @@ class async_send_op final : public Record {
 
   void try_again() {
     resume_at_ = no_deadline;
+    if (conn_->closed()) {  // the outbox may not know yet
+      this->error = Errc::Closed;
+      return complete();
+    }
     const clock::time_point until = limit_.resolve(conn_->send_deadline());
     if (until != no_deadline && clock::now() >= until) {
       this->error = Errc::Timeout;

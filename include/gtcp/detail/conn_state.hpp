@@ -197,6 +197,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   void set_send_deadline(clock::time_point at);
 
+  /// Has the calling thread pause between two tries of an operation. Fails when the connection closes, or with its time.
+  std::error_code pause(clock::time_point until, const time_limit& limit, const shared_deadline& standard);
+
   const shared_deadline& recv_deadline() const noexcept { return recv_deadline_; }
   const shared_deadline& send_deadline() const noexcept { return send_deadline_; }
   std::uint64_t next_operation_id() noexcept { return next_operation_.fetch_add(1, std::memory_order_relaxed) + 1; }

@@ -99,6 +99,28 @@ GTCP_DECL void conn_state::set_recv_deadline(clock::time_point at) {
   for (receiver* entry = receivers_; entry != nullptr; entry = entry->next_) entry->deadline_changed();
 }
 
+GTCP_DECL std::error_code conn_state::pause(clock::time_point until, const time_limit& limit,
+                                            const shared_deadline& standard) {
+  thread_receiver self(recv_goal::handshake(), limit);  // listed, so that it is told of what changes; receives nothing
+  std::unique_lock lock(mutex_);
+  if (closed()) return Errc::Closed;
+  list(self);
+  while (!self.stop) {
+    const clock::time_point give_up_at = limit.resolve(standard);
+    const clock::time_point next = std::min(until, give_up_at);
+    if (next == no_deadline) {
+      self.woken.wait(lock);
+    } else if (clock::now() >= next) {
+      if (next == give_up_at) self.stop = Errc::Timeout;
+      break;
+    } else {
+      self.woken.wait_until(lock, next);
+    }
+  }
+  unlist(self);
+  return self.stop;
+}
+
 GTCP_DECL conn_state::progress conn_state::try_receive(receiver& self, bool quiet, bool try_once, std::string* into,
                                                        std::error_code& error, wait_direction& wait_for) {
   if (self.goal.is_handshake()) return try_handshake(error, wait_for);

@@ -77,6 +77,10 @@ GTCP_DECL std::error_code conn_state::flush(const time_limit& limit) {
 GTCP_DECL void conn_state::set_send_deadline(clock::time_point at) {
   send_deadline_.set(at);
   outbox_.deadline_changed();
+  const std::lock_guard lock(mutex_);  // a thread pauses there, see pause()
+  for (receiver* entry = receivers_; entry != nullptr; entry = entry->next_) {
+    if (entry->asynchronous() == nullptr) entry->deadline_changed();
+  }
 }
 
 }  // namespace gtcp::detail

@@ -13,8 +13,6 @@
 #include <asio/redirect_error.hpp>
 #include <asio/use_awaitable.hpp>
 
-#include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <string>
 #include <system_error>
@@ -51,12 +49,8 @@ template <class Attempt>
 std::error_code with_retries(const prepared& op, const time_limit& limit, const shared_deadline& standard,
                              const Attempt& attempt) {
   std::error_code error = attempt();
-  for (int left = op.retry.Count; left > 0 && is_transient(error); --left) {
-    const clock::time_point give_up_at = limit.resolve(standard);
-    std::error_code closed;  // a pause ends when the connection does
-    op.conn->wait_closed(std::min(deadline_after(retry_pause(op.retry)), give_up_at), closed);
-    if (closed != Errc::Timeout) break;
-    if (give_up_at != no_deadline && clock::now() >= give_up_at) return Errc::Timeout;
+  for (int left = op.retry.Count; left > 0 && is_transient(error) && !on_runtime_thread(); --left) {
+    if (const auto ended = op.conn->pause(deadline_after(retry_pause(op.retry)), limit, standard)) return ended;
     error = attempt();
   }
   return error;
