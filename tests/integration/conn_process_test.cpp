@@ -178,14 +178,33 @@ TEST(ProcessEnd, WaitsNoLongerThanTheLingerTime) {
   EXPECT_EQ(child.wait(), 7) << "nobody reads, and still it ends";
 }
 
+TEST(ProcessEnd, CountsTheLingerTimeFromClose) {
+  SKIP_WHERE_CHILDREN_HAVE_NO_THREADS();
+  narrow_sockets sockets;
+  child_process child([&] {
+    sockets.peer->close();
+    const Conn conn = gtcp::NewConnByNetConn(sockets.own, {}, {.Linger = 1ms});
+    const bool sent = conn.TrySendPkg(pattern(60'000));
+    std::this_thread::sleep_for(5ms);  // what waits in the outbox does so for longer than the linger time
+    conn.SetLinger(1min);
+    conn.Close();
+    return sent ? 7 : 1;
+  });
+  gtcp::detail::close_socket(sockets.own, false);
+  std::this_thread::sleep_for(100ms);  // the child is at its end
+  EXPECT_TRUE(sockets.peer->read_to_end() == framed(pattern(60'000)));
+  sockets.peer->close();
+  EXPECT_EQ(child.wait(), 7);
+}
+
 TEST(ProcessEnd, IsNotPutOffByWhatIsSentMeanwhile) {
   SKIP_WHERE_CHILDREN_HAVE_NO_THREADS();
   child_process child([] {
     static auto& undelivered = *new gtcp::detail::exit_hold;
-    undelivered.acquire(50ms);
+    undelivered.acquire(gtcp::detail::deadline_after(50ms));
     std::thread([] {
       for (gtcp::detail::exit_hold another;;) {
-        another.acquire(50ms);
+        another.acquire(gtcp::detail::deadline_after(50ms));
         another.release();
       }
     }).detach();

@@ -42,6 +42,7 @@
 #include <asio/generic/stream_protocol.hpp>
 #include <asio/steady_timer.hpp>
 
+#include <algorithm>
 #include <any>
 #include <atomic>
 #include <chrono>
@@ -507,6 +508,8 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   bool input_came() noexcept override { return input_came_.exchange(false, std::memory_order_relaxed); }
 
+  /// Under the mutex: the process's end waits for what is sent from now on, within the linger time.
+  void hold_exit() { hold_.acquire(deadline_after(std::max(linger_, std::chrono::milliseconds(1)))); }
   void release_hold_if_drained();
 
   // ---- Closing

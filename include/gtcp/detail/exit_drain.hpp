@@ -6,11 +6,9 @@
 
 #include <gtcp/detail/per_process.hpp>
 #include <gtcp/detail/platform.hpp>
-#include <gtcp/detail/time_limit.hpp>
 #include <gtcp/runtime.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdlib>
@@ -34,7 +32,13 @@ class exit_drain {
   void enter(clock::time_point until) {
     const std::lock_guard lock(mutex_);
     ++count_;
-    if (!ending_) until_ = std::max(until_, until);
+    put_off(until);
+  }
+
+  /// One that has entered needs more time.
+  void extend(clock::time_point until) {
+    const std::lock_guard lock(mutex_);
+    put_off(until);
   }
 
   void leave() noexcept {
@@ -43,6 +47,10 @@ class exit_drain {
   }
 
  private:
+  void put_off(clock::time_point until) noexcept {
+    if (!ending_) until_ = std::max(until_, until);
+  }
+
   void wait() {
     if (on_runtime_thread()) return;  // nobody is left who could deliver
     std::unique_lock lock(mutex_);
@@ -71,10 +79,14 @@ class exit_hold {
   exit_hold(const exit_hold&) = delete;
   exit_hold& operator=(const exit_hold&) = delete;
 
-  void acquire(std::chrono::milliseconds at_most) {
-    if (drain_ != nullptr) return;
-    drain_ = &per_process<exit_drain>::instance();
-    drain_->enter(deadline_after(at_most));
+  /// Any number of times before release(): until the latest of their ends.
+  void acquire(clock::time_point until) {
+    if (drain_ == nullptr) {
+      drain_ = &per_process<exit_drain>::instance();
+      drain_->enter(until);
+    } else if (!drain_->inherited()) {
+      drain_->extend(until);
+    }
   }
 
   void release() noexcept {

@@ -215,7 +215,7 @@ GTCP_DECL void conn_state::discard_input() {
       if (ended || (got.wait_for == wait_direction::none && reads < max_reads)) continue;
       const std::lock_guard lock(mutex_);
       if (hard_ || linger_.count() == 0) break;
-      hold_.acquire(linger_);
+      hold_.acquire(linger_end_);
       open_watch().async_wait(asio::socket_base::wait_read,
                               [self = shared_from_this()](std::error_code) { self->discard_input(); });
       // Under this lock: the wait may be over, and reading go on elsewhere, right after it.
@@ -330,7 +330,7 @@ GTCP_DECL void conn_state::forget(close_waiter& waiter) noexcept {
 
 GTCP_DECL bool conn_state::arm_close_timer() noexcept {
   const bool armed = try_twice([&] {
-    hold_.acquire(linger_);
+    hold_.acquire(linger_end_);
     if (!close_timer_) close_timer_ = std::make_unique<asio::steady_timer>(waiting_executor());
     const bool looks_at_acknowledgements = outbox_ended_ && (input_ended_ || close_waiters_ != nullptr);
     clock::time_point at = linger_end_;

@@ -119,7 +119,7 @@ GTCP_DECL void conn_state::await_writable(wait_direction direction) {
     const std::lock_guard lock(mutex_);
     if (descriptor_ == invalid_native_socket) return;
     const auto what = direction == wait_direction::read ? asio::socket_base::wait_read : asio::socket_base::wait_write;
-    hold_.acquire(std::max(linger_, std::chrono::milliseconds(1)));
+    hold_exit();
     open_watch().async_wait(what, [self = shared_from_this(), watch = watch_number_](std::error_code) {
       {
         const std::lock_guard relock(self->mutex_);
@@ -148,7 +148,7 @@ GTCP_DECL void conn_state::await_turn(gathering how, bool again) {
     turn_handler handler{shared_from_this(), how};
     // Who reads in a context that ends lets go when the connection closes; the process's end need not wait for that.
     if (how == gathering::by_task) return post_to(waiting_executor(), std::move(handler));
-    hold_.acquire(std::max(linger_, std::chrono::milliseconds(1)));
+    hold_exit();
     // Threads may send while nobody runs the connection's context.
     if (turn_timer_ == nullptr) {
       turn_timer_ = std::make_unique<asio::steady_timer>(Runtime::Default().get_executor());
