@@ -1045,6 +1045,46 @@ TEST_F(Outbox, ACorkLetsGoBeforeWaitingForInputAndForAFlush) {
   EXPECT_EQ(sink.written(), one.wire() + two.wire() + three.wire() + large.wire());
 }
 
+TEST_F(Outbox, ACorkLetsGoOfWhatCameDuringTheWritesOfOthers) {
+  enum class asks { later, reading, flushing };
+  for (const bool appends : {false, true}) {
+    for (const asks how : {asks::later, asks::reading, asks::flushing}) {
+      outbox& out = make();
+      sink.clear();
+      sender large(pattern(20'000));
+      sender one("one");
+      sender two("two");
+      flusher flush;
+      out.cork();
+      const auto comes_too = [&](sender& pkg) {
+        if (appends)
+          EXPECT_TRUE(out.append(pkg.header, pkg.payload, gathering::none));
+        else
+          pkg.go(out);
+      };
+      // What comes during the first write goes out with the second one; what comes during that may be held back.
+      sink.on_writes({write_step::everything().with([&] { comes_too(one); }), write_step::everything().with([&] {
+                        comes_too(two);
+                        if (how == asks::reading) out.flush_held();
+                        if (how == asks::flushing) flush.go(out);
+                      })});
+      ASSERT_EQ(large.go(out, false), send_outcome::done);
+      if (how == asks::later) {
+        EXPECT_TRUE(sink.written() == large.wire() + one.wire());
+        out.flush_held();
+      }
+      make_writable();
+      EXPECT_TRUE(sink.written() == large.wire() + one.wire() + two.wire()) << appends << static_cast<int>(how);
+      EXPECT_EQ(flush.results(), how == asks::flushing ? 1 : 0);
+      sender later("later");
+      sink.clear();
+      later.go(out);
+      EXPECT_EQ(sink.writes(), 0u) << "the Cork holds further ones back";
+      out.uncork();
+    }
+  }
+}
+
 // ---- Held back with what follows
 
 TEST_F(Outbox, HoldsBackWhatAReaderSendsUntilItWaitsForInput) {

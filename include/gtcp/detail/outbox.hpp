@@ -118,6 +118,7 @@ class outbox {
   void flush_held() {
     if (!has_held_.load(std::memory_order_relaxed)) return;
     std::unique_lock lock(mutex_);
+    let_go_ = writing_;
     flush_and_settle(lock);
   }
 
@@ -284,6 +285,11 @@ class outbox {
     has_held_.store(true, std::memory_order_relaxed);
     gathers_ = true;
     in_burst_ = how == gathering::by_burst;
+  }
+
+  /// Behind an accepted package, which a Cork may hold back now, or when the writer is done with what is before it.
+  void note_corked() noexcept {
+    if (corks_ != 0) has_held_.store(true, std::memory_order_relaxed);
   }
 
   /// Behind an accepted package: it is held back, or somebody writes it, or the caller does.
@@ -465,6 +471,7 @@ class outbox {
   std::atomic<bool> has_held_{false};  ///< something is held back, by a Cork or by gathering
   bool gathers_ = false;               ///< fill_ is held back until flush_held() or on_turn()
   bool in_burst_ = false;              ///< it is held back because so many are sent
+  bool let_go_ = false;                ///< flush_held() found a writer, who is not to hold fill_ back
   bool awaits_turn_ = false;           ///< outbox_host::await_turn was called and on_turn goes on
   bool wants_turn_ = false;            ///< settle() is to call it
   std::uint64_t turn_total_ = 0;       ///< accepted_total_ when await_turn was called, or on_turn

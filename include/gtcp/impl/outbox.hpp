@@ -45,6 +45,7 @@ GTCP_DECL bool outbox::append(const pkg_header& header, asio::const_buffer paylo
   accepted_total_ += size;
   ++pkgs_;
   if (begins) hold(how);
+  note_corked();
   return true;
 }
 

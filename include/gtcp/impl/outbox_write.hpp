@@ -149,9 +149,10 @@ GTCP_DECL send_outcome outbox::flush(flush_record& record, thread_wait* self, st
 }
 
 GTCP_DECL void outbox::go_on(bool together, gathering how, std::unique_lock<short_mutex>& lock) {
+  note_corked();
   if (writing_) return;  // the writer looks again
   if (together && may_hold() && fill_.size() < cork_limit) {
-    if (how == gathering::none) return has_held_.store(true, std::memory_order_relaxed);
+    if (how == gathering::none) return;
     hold(how);
     if (how == gathering::by_dispatch || std::exchange(awaits_turn_, true)) return;
     turn_total_ = accepted_total_;
@@ -173,7 +174,7 @@ GTCP_DECL void outbox::flush_and_settle(std::unique_lock<short_mutex>& lock, boo
 
 GTCP_DECL bool outbox::hold_burst() {
   const bool somebody_waits = !drain_.empty() || !queue_.empty() || !flushes_.empty() || sink_holds_ || wants_drained_;
-  if (somebody_waits || fill_.size() >= cork_limit) return false;
+  if (somebody_waits || let_go_ || fill_.size() >= cork_limit) return false;
   hold(gathering::by_burst);
   wants_turn_ = !std::exchange(awaits_turn_, true);
   turn_total_ = accepted_total_;
@@ -198,7 +199,10 @@ GTCP_DECL bool outbox::flush_round(std::unique_lock<short_mutex>& lock) {
   if (writing_ || dropped_ || write_error_) return false;
   if (!nothing_before()) queue_claims();
   serve_queue();
-  if (drain_.empty()) swap(drain_, fill_);
+  if (drain_.empty()) {
+    swap(drain_, fill_);
+    let_go_ = false;
+  }
   gather_list parts;
   if (!drain_.empty()) parts.push_back(asio::buffer(drain_.data(), drain_.size()));
   if (fill_.empty()) {
@@ -374,9 +378,11 @@ GTCP_DECL void outbox::settle(std::unique_lock<short_mutex>& lock) {
   if (!work) {
     drain_.release();
     fill_.release();
+    let_go_ = false;
   }
   bool await = false;
-  const bool held = (corks_ != 0 || gathers_) && queue_.empty() && drain_.empty() && !sink_holds_;
+  const bool may_be_held = queue_.empty() && drain_.empty() && flushes_.empty() && !sink_holds_ && !let_go_;
+  const bool held = (corks_ != 0 || gathers_) && may_be_held;
   if (work && drainer_ == drainer::none && !writing_ && !held) {
     if (threads_ != nullptr) {
       threads_->wake();  // finds no drainer and takes over
