@@ -821,6 +821,25 @@ TEST(Packages, SurviveATransportThatMovesOneByteAtATime) {
   }
 }
 
+TEST(RecvPkg, GivesAllThatHasComeThoughDrainingBeginsDuringARead) {
+  const std::string pkg = pattern(20'000);
+  const std::size_t all = 3 * framed(pkg).size();
+  for (const form which : forms) {
+    auto [conn, peer, rules] = make_scripted();
+    const auto state = gtcp::detail::conn_access::state(conn);
+    rules->bytes_a_read = all - 5000;  // two packages, and most of the third
+    rules->at_end_of_read = [&] { state->drain(); };
+    peer.write(framed(pkg) + framed(pkg) + framed(pkg));
+    ASSERT_TRUE(poll_until([&, &on = conn] { return gtcp::detail::unread_bytes(on.GetNativeHandle()) == all; }));
+    std::error_code ec;
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_TRUE(recv_pkg(which, conn, {}, ec) == pkg) << which << ", package " << i << ": " << ec.message();
+    }
+    EXPECT_EQ(recv_pkg(which, conn, {}, ec), "") << which;
+    EXPECT_EQ(ec, Errc::Draining) << which << ": " << ec.message();
+  }
+}
+
 // ---- Receivers at once
 
 TEST(RecvPkg, GivesEachOfManyReceiversOneDistinctPackage) {

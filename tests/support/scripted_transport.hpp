@@ -33,6 +33,7 @@ struct script {
   std::atomic<int> reads_to_fail{0};  ///< as if the system were short of memory
   std::atomic<int> writes_to_fail{0};
   std::function<void()> when_write_fails = [] {};  ///< set before the first of them
+  std::function<void()> at_end_of_read = [] {};    ///< called when bytes were taken; set before the first read
 };
 
 class scripted_transport final : public gtcp::detail::transport {
@@ -43,7 +44,9 @@ class scripted_transport final : public gtcp::detail::transport {
   gtcp::detail::io_result read_some(asio::mutable_buffer buffer) override {
     ++rules_->reads;
     if (take_one(rules_->reads_to_fail)) return short_of_memory();
-    return plain_.read_some(asio::buffer(buffer, rules_->bytes_a_read));
+    const gtcp::detail::io_result got = plain_.read_some(asio::buffer(buffer, rules_->bytes_a_read));
+    if (got.size != 0) rules_->at_end_of_read();
+    return got;
   }
 
   gtcp::detail::io_result write_some(std::span<const asio::const_buffer> buffers) override {

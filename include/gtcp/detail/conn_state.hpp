@@ -198,7 +198,8 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
 
   void set_send_deadline(clock::time_point at);
 
-  /// Has the calling thread pause between two tries of an operation. Fails when the connection closes, or with its time.
+  /// Has the calling thread pause between two tries of an operation. Fails when the connection closes, or with its
+  /// time.
   std::error_code pause(clock::time_point until, const time_limit& limit, const shared_deadline& standard);
 
   const shared_deadline& recv_deadline() const noexcept { return recv_deadline_; }
@@ -429,10 +430,9 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// Whether a receive is over when nothing more comes for a while.
   bool may_end_quietly(const recv_goal& goal) const noexcept { return goal.ends_when_quiet() && !input_.empty(); }
 
-  /// Whether what was handed out, of what was read, is as much.
-  bool has_handed_out(std::uint64_t bytes) const noexcept {
-    return bytes_in_.load(std::memory_order_relaxed) >= bytes + input_.size();
-  }
+  /// Only for the holder of the lane, between two reads: whether all is handed out that had come when it saw for the
+  /// first time that the connection drains.
+  bool has_drained() noexcept;
 
   /// Under the mutex: the lane's holder waits for input, and does not any more.
   void begin_wait(const recv_goal& goal) noexcept;
@@ -569,20 +569,21 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   transport_ptr transport_;  ///< changed under mutex_, while nobody reads or writes; none: a pool has it back
   mutable std::mutex mutex_;
 
-  // The way in. The lane's holder alone touches input_, input_error_, drained_, reply_part_ and reply_at_.
+  // The way in. The lane's holder alone touches what is not atomic, but for the list of receivers.
   lane lane_{mutex_};
   byte_buffer input_;
   std::error_code input_error_{};
   bool drained_ = true;
   std::size_t reply_part_ = 0;
   std::size_t reply_at_ = 0;
+  std::uint64_t drain_until_ =
+      0;  ///< while draining_: what begins behind so much of bytes_in_ is not received; 0: not said
   std::atomic<std::size_t> refused_size_{0};  ///< of Errc::PkgTooLarge
   receiver* receivers_ = nullptr;
   std::atomic<unsigned> yield_counter_{0};
   std::atomic<const char*> reader_{nullptr};  ///< the mark of who took input, while there is more
   std::atomic<bool> input_came_{false};
   std::atomic<bool> draining_{false};
-  std::uint64_t drain_until_ = 0;  ///< once draining_: what begins behind so much of bytes_in_ is not received
   std::atomic<std::uint64_t> pkgs_in_{0};
   std::atomic<std::uint64_t> bytes_in_{0};
 

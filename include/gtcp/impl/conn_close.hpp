@@ -115,12 +115,8 @@ GTCP_DECL clock::time_point conn_state::look(clock::time_point now) noexcept {
 }
 
 GTCP_DECL void conn_state::drain() {
-  constexpr std::size_t most_in_layer = 32 * 1024;  // what a layer may have read that it has not handed on
   const std::lock_guard lock(mutex_);
-  if (descriptor_ == invalid_native_socket || draining_.load(std::memory_order_relaxed)) return;
-  const std::size_t came = unread_bytes(descriptor_) + most_in_layer;
-  drain_until_ = bytes_in_.load(std::memory_order_relaxed) + came;
-  draining_.store(true, std::memory_order_release);
+  if (descriptor_ == invalid_native_socket || draining_.exchange(true, std::memory_order_release)) return;
   for (receiver* entry = receivers_; entry != nullptr; entry = entry->next_) {
     async_receiver* const op = entry->asynchronous();
     if (op == nullptr)

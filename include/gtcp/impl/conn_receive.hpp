@@ -158,7 +158,7 @@ GTCP_DECL conn_state::progress conn_state::try_receive(receiver& self, bool quie
       wait_for = wait_direction::read;
       return progress::must_wait;
     }
-    if (draining_.load(std::memory_order_acquire) && has_handed_out(drain_until_)) {
+    if (has_drained()) {
       error = Errc::Draining;
       note_end(error);
       return progress::done;
@@ -192,6 +192,14 @@ GTCP_DECL conn_state::progress conn_state::try_receive(receiver& self, bool quie
       return progress::must_wait;
     }
   }
+}
+
+GTCP_DECL bool conn_state::has_drained() noexcept {
+  constexpr std::size_t most_in_layer = 32 * 1024;  // what a layer may have read that it has not handed on
+  if (!draining_.load(std::memory_order_acquire)) return false;
+  const std::uint64_t came = bytes_in_.load(std::memory_order_relaxed);
+  if (drain_until_ == 0) drain_until_ = came + unread_bytes(descriptor_) + most_in_layer;
+  return came >= drain_until_ + input_.size();
 }
 
 GTCP_DECL bool conn_state::ends_here(const recv_goal& goal) const noexcept {
