@@ -173,6 +173,35 @@ TEST(NewConn, ConnectsToAUnixSocket) {
   }
 }
 
+#if defined(__linux__)  // elsewhere such a connection is refused
+TEST(NewConn, WaitsForRoomInTheQueueOfAUnixSocket) {
+  for (const form which : forms) {
+    const socket_path path;
+    asio::local::stream_protocol::acceptor acceptor(raw_context());
+    acceptor.open();
+    acceptor.bind(asio::local::stream_protocol::endpoint(path.str()));
+    acceptor.listen(0);
+    const std::string address = "unix:" + path.str();
+    std::error_code ec;
+    const Conn fills = dial(which, address, ceiling, {}, ec);
+    ASSERT_FALSE(ec) << ec.message();
+    EXPECT_FALSE(dial(which, address, 20ms, {}, ec));
+    EXPECT_EQ(ec, Errc::Timeout) << which << ": " << ec.message();
+    background dialing([&] {
+      std::error_code error;
+      const Conn conn = dial(which, address, ceiling, {}, error);
+      if (!error) conn.SendPkg("hello", error);
+      return error;
+    });
+    dialing.wait_until_waiting();
+    const raw_peer filled{raw_peer::socket(acceptor.accept())};
+    raw_peer peer{raw_peer::socket(acceptor.accept())};
+    EXPECT_EQ(peer.read_pkg(), "hello") << which;
+    EXPECT_EQ(dialing.get(), std::error_code()) << which;
+  }
+}
+#endif
+
 TEST(NewConn, SaysThatTheConnectionWasRefused) {
   const std::string address = "127.0.0.1:" + port_of(listen_on("127.0.0.1"));  // closed again
   EXPECT_EQ(text_of_error(asio::error::connection_refused, [&] { gtcp::NewConn(address); }),

@@ -518,6 +518,28 @@ TEST(Server, LeavesAUnixSocketToItsListener) {
   EXPECT_TRUE(answers(NewConn("unix:" + path.str())));
 }
 
+TEST(Server, LeavesAUnixSocketToTheFirstOfThoseThatBeginAtOnce) {
+  for (int round = 0; round < 300; ++round) {
+    const socket_path path;
+    if (round % 2 != 0) asio::local::stream_protocol::acceptor(raw_context(), path.str());  // leaves a stale one
+    const Server one("unix:" + path.str(), echo);
+    const Server other("unix:" + path.str(), echo);
+    std::latch both(2);
+    const auto start = [&](const Server& server) {
+      std::error_code error;
+      both.arrive_and_wait();
+      server.Start(error);
+      return error;
+    };
+    background starting([&] { return start(other); });
+    const std::error_code error = start(one);
+    const std::error_code others = starting.get();
+    ASSERT_NE(!error, !others) << error.message() << ", " << others.message();
+    ASSERT_EQ(error ? error : others, asio::error::address_in_use);
+    ASSERT_TRUE(answers(NewConn("unix:" + path.str())));
+  }
+}
+
 TEST(Server, LeavesAFileThatIsNoSocket) {
   const socket_path path;
   std::ofstream(path.str()) << "precious";

@@ -58,9 +58,15 @@ class dialer {
 
   bool more() const noexcept { return next_ < targets_.size(); }
 
-  /// Opens a socket and begins to connect to the next address. would_block: wait for write at `descriptor` until
-  /// try_deadline().
+  /// Opens a socket and begins to connect to the next address. would_block: it is to be waited for until
+  /// try_deadline(), see connect_socket.
   std::error_code try_next(native_socket& descriptor);
+
+  /// Whether, behind would_block, it is to be tried again after a pause.
+  bool must_try_again() const noexcept { return targets_[next_ - 1].is_unix(); }
+  std::error_code try_again(native_socket descriptor) const { return connect_socket(descriptor, targets_[next_ - 1]); }
+
+  static constexpr std::chrono::milliseconds pause_between_tries{5};
 
   /// When to give the address up that was begun last: its share of what is left.
   clock::time_point try_deadline() const noexcept;

@@ -30,6 +30,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -402,12 +403,12 @@ inline native_socket accept_socket(native_socket listener, socket_address& peer,
   }
 }
 
-/// Begins to connect; would_block when it goes on in the background (then wait for write and ask pending_error).
+/// Begins to connect; would_block when it goes on in the background (then wait for write and ask pending_error). With a
+/// unix socket that is: its listener has no room now (then try again later; the system does not tell when).
 inline std::error_code connect_socket(native_socket descriptor, const socket_address& address) noexcept {
   if (::connect(descriptor, address.data(), static_cast<socklen_t>(address.size())) == 0) return {};
   const std::error_code error = last_system_error();
-  const bool goes_on = error == asio::error::in_progress || error == asio::error::interrupted ||
-                       (error == asio::error::would_block && !address.is_unix());
+  const bool goes_on = error == asio::error::in_progress || error == asio::error::interrupted;
   return goes_on ? make_error_code(asio::error::would_block) : error;
 }
 
@@ -543,6 +544,33 @@ inline file_identity file_identity_of([[maybe_unused]] const std::string& path) 
 #endif
   return {};
 }
+
+/// Keeps others who take one from making and removing files in the directory of `path` meanwhile. Where the system
+/// gives none, or somebody keeps it for a second, it does nothing.
+class directory_lock {
+ public:
+  explicit directory_lock([[maybe_unused]] const std::string& path) {
+#if !defined(ASIO_WINDOWS)
+    const std::size_t name = path.rfind('/') + 1;
+    descriptor_ = ::open(name == 0 ? "." : path.substr(0, name).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int tries = 1000; descriptor_ != -1 && tries != 0 && ::flock(descriptor_, LOCK_EX | LOCK_NB) != 0; --tries) {
+      ::usleep(1000);
+    }
+#endif
+  }
+  ~directory_lock() {
+#if !defined(ASIO_WINDOWS)
+    if (descriptor_ == -1) return;
+    ::flock(descriptor_, LOCK_UN);  // a child process may have a copy of the descriptor
+    ::close(descriptor_);
+#endif
+  }
+  directory_lock(const directory_lock&) = delete;
+  directory_lock& operator=(const directory_lock&) = delete;
+
+ private:
+  int descriptor_ = -1;
+};
 
 #if !defined(ASIO_WINDOWS)
 inline constinit std::atomic<unsigned> forks{0};

@@ -21,6 +21,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -217,13 +218,18 @@ class server_listener {
       }
       birth_.prepare(opened.get(), option.Conn);
     }
-    error = bind_socket(opened.get(), target);
-    if (error == asio::error::address_in_use && parsed.is_unix && is_stale(target)) {
-      remove_socket_file(parsed.path);
+    {
+      // Else, of two servers that begin at once, one could take the other one's file for a stale one.
+      std::optional<directory_lock> others_wait;
+      if (parsed.is_unix) others_wait.emplace(parsed.path);
       error = bind_socket(opened.get(), target);
+      if (error == asio::error::address_in_use && parsed.is_unix && is_stale(target)) {
+        remove_socket_file(parsed.path);
+        error = bind_socket(opened.get(), target);
+      }
+      if (!error) error = listen_socket(opened.get(), option.Backlog);
+      if (error) return error;
     }
-    if (!error) error = listen_socket(opened.get(), option.Backlog);
-    if (error) return error;
     if (parsed.is_unix) {
       path_ = parsed.path;
       file_ = file_identity_of(path_);

@@ -28,6 +28,7 @@
 #include <stop_token>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -177,17 +178,17 @@ GTCP_DECL std::error_code dial_blocking(dialer& dial, const std::stop_token& sto
     descriptor_guard descriptor(opened);
     if (error == asio::error::would_block) {
       const clock::time_point until = dial.try_deadline();
-      for (;;) {
+      while (error == asio::error::would_block) {
         if (stop.stop_requested()) return asio::error::operation_aborted;
-        wait_descriptor(opened, wait_direction::write, wake, until);
-        if (is_ready(opened, wait_direction::write)) {
-          error = pending_error(opened);
-          break;
+        if (dial.must_try_again()) {
+          std::this_thread::sleep_until(std::min(until, clock::now() + dialer::pause_between_tries));
+          error = dial.try_again(opened);
+        } else {
+          wait_descriptor(opened, wait_direction::write, wake, until);
+          if (is_ready(opened, wait_direction::write)) error = pending_error(opened);
         }
-        if (until != no_deadline && clock::now() >= until) {
-          error = Errc::Timeout;
-          break;
-        }
+        const bool is_late = until != no_deadline && clock::now() >= until;
+        if (error == asio::error::would_block && is_late) error = Errc::Timeout;
       }
     }
     if (!error && is_own_peer(opened)) error = asio::error::connection_refused;
@@ -265,10 +266,23 @@ GTCP_DECL asio::awaitable<std::error_code> dial_async(dialer& dial, asio::any_io
     native_socket opened = invalid_native_socket;
     error = dial.try_next(opened);
     descriptor_guard descriptor(opened);
+    const clock::time_point until = dial.try_deadline();
+    while (error == asio::error::would_block && dial.must_try_again()) {
+      if (clock::now() >= until) {
+        error = Errc::Timeout;
+        break;
+      }
+      asio::steady_timer pause(strand, std::min(until, clock::now() + dialer::pause_between_tries));
+      const auto begin = [&pause](auto&& handler) { pause.async_wait(std::move(handler)); };
+      auto waiting = async_guarded(strand, begin, asio::redirect_error(asio::use_awaitable, error));
+      co_await std::move(waiting);
+      if (error) co_return error;
+      error = dial.try_again(opened);
+    }
     if (error == asio::error::would_block) {
       watch connecting;
       auto& socket = connecting.open([&strand] { return strand; }, opened);
-      const deadline_timer timer(strand, dial.try_deadline(), [&connecting] { connecting.cancel(); });
+      const deadline_timer timer(strand, until, [&connecting] { connecting.cancel(); });
       const auto begin = [&socket](auto&& handler) {
         socket.async_wait(asio::socket_base::wait_write, std::move(handler));
       };
