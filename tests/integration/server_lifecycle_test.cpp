@@ -446,6 +446,28 @@ TEST(Server, CloseAndWaitDeliversWhatWasSent) {
   }
 }
 
+TEST(Server, IsNotKeptByAConnectionThatHasEndedAndWhoseHandleIsKept) {
+  for (const bool shuts_down : {false, true}) {
+    Conn kept;
+    const Server server(any_port, [&](const Conn& conn) {
+      kept = conn;
+      for (;;) conn.SendPkg(pattern(15'000));
+    });
+    server.Start();
+    const Conn client = NewConn(server.GetListenedAddress());
+    ASSERT_TRUE(poll_until([&] { return server.Stats().Conns.BytesOut > 1'000'000; }));
+    client.Abort();
+    ASSERT_TRUE(poll_until([&] { return server.Stats().Active == 0; }));
+    ASSERT_TRUE(poll_until([&] { return gtcp::detail::conn_access::state(kept)->has_ended(); }));
+    if (shuts_down) {
+      const gtcp::ShutdownResult result = server.Shutdown(ceiling);
+      EXPECT_TRUE(result.Complete);
+      EXPECT_EQ(result.Drained + result.Cut, 0u);
+    }
+    EXPECT_TRUE(server.CloseAndWait(ceiling)) << shuts_down;
+  }
+}
+
 TEST(Server, CloseAndWaitSaysWhenAPeerDoesNotRead) {
   const std::string block(60'000, 'x');
   std::latch full(1);

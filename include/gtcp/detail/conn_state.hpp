@@ -278,6 +278,12 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   /// Calls the waiter when closing has ended. False: it goes on; true: it has ended already.
   bool start_wait_closed(close_waiter& waiter);
 
+  /// Whether closing has come to its end, with whatever result.
+  bool has_ended() const {
+    const std::lock_guard lock(mutex_);
+    return descriptor_ == invalid_native_socket;
+  }
+
   bool delivered() const {
     const std::lock_guard lock(mutex_);
     return delivered_;

@@ -543,17 +543,21 @@ class server_state : public std::enable_shared_from_this<server_state> {
   /// Whether this is a child's copy of a server that its parent runs.
   bool inherited() const noexcept { return process_.is_inherited() && (running_ || sessions_ != 0); }
 
-  /// Lets no connection come any more, and returns those that are there.
+  /// Lets no connection come any more, and returns those that have not ended yet.
   std::vector<std::shared_ptr<conn_state>> refuse_and_list() {
-    const std::lock_guard lock(mutex_);
-    closed_ = true;
     std::vector<std::shared_ptr<conn_state>> conns;
-    for (const server_session* session = first_; session != nullptr; session = session->next_) {
-      conns.push_back(session->state_);
+    {
+      const std::lock_guard lock(mutex_);
+      closed_ = true;
+      for (const server_session* session = first_; session != nullptr; session = session->next_) {
+        conns.push_back(session->state_);
+      }
+      for (const std::weak_ptr<conn_state>& weak : leaving_) {
+        if (auto conn = weak.lock()) conns.push_back(std::move(conn));
+      }
     }
-    for (const std::weak_ptr<conn_state>& weak : leaving_) {
-      if (auto conn = weak.lock()) conns.push_back(std::move(conn));
-    }
+    // Of which the program may have kept a handle.
+    std::erase_if(conns, [](const std::shared_ptr<conn_state>& conn) { return conn->has_ended(); });
     return conns;
   }
 
