@@ -804,6 +804,19 @@ TEST(Retry, EndsWhenItIsCancelledOrTheDeadlineChanges) {
   EXPECT_EQ(peer.read_pkg(), "whole") << "nothing of what has ended";
 }
 
+TEST(Packages, WaitForASystemThatIsShortOfMemoryWithoutAskingItAllTheTime) {
+  auto [conn, peer, rules] = make_scripted();
+  rules->bytes_a_write = 10;
+  rules->at_end_of_partial_write = [&on = *rules, first = true]() mutable {
+    if (std::exchange(first, false)) on.writes_to_fail = 1'000'000;
+  };
+  ASSERT_TRUE(conn.TrySendPkg("the rest is left to an io thread"));
+  std::this_thread::sleep_for(50ms);
+  EXPECT_LT(rules->writes, 50);
+  rules->writes_to_fail = 0;
+  EXPECT_EQ(peer.read_pkg(), "the rest is left to an io thread");
+}
+
 TEST(Packages, SurviveATransportThatMovesOneByteAtATime) {
   for (const form which : forms) {
     auto [conn, peer, rules] = make_scripted();

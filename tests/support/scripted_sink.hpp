@@ -51,6 +51,7 @@ struct write_step {
   std::size_t take = std::numeric_limits<std::size_t>::max();  ///< bytes, at most what is offered
   std::error_code error{};
   gtcp::detail::wait_direction wait_for = gtcp::detail::wait_direction::write;  ///< when it takes less than all
+  bool moves_held = false;         ///< the system took bytes of what the transport had taken before
   std::function<void()> during{};  ///< called in the middle of the write, by the writing thread
 
   static write_step everything() { return {}; }
@@ -145,7 +146,8 @@ class scripted_sink final : public gtcp::detail::transport {
       left -= size;
     }
     if (step.error) return {taken, step.error};
-    return {taken, {}, taken < all ? step.wait_for : wait_direction::none};
+    return {
+        .size = taken, .wait_for = taken < all ? step.wait_for : wait_direction::none, .moved_held = step.moves_held};
   }
 
   gtcp::detail::io_result write_more(std::span<const asio::const_buffer> buffers) override {

@@ -34,6 +34,7 @@ struct script {
   std::atomic<int> writes_to_fail{0};
   std::function<void()> when_write_fails = [] {};  ///< set before the first of them
   std::function<void()> at_end_of_read = [] {};    ///< called when bytes were taken; set before the first read
+  std::function<void()> at_end_of_partial_write = [] {};
 };
 
 class scripted_transport final : public gtcp::detail::transport {
@@ -62,6 +63,7 @@ class scripted_transport final : public gtcp::detail::transport {
       if (part.size() == 0) continue;
       const asio::const_buffer little = asio::buffer(part, most);
       gtcp::detail::io_result put = plain_.write_some({&little, 1});
+      rules_->at_end_of_partial_write();
       if (!put.error) put.wait_for = gtcp::detail::wait_direction::write;
       return put;
     }

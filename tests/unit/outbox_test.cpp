@@ -242,6 +242,10 @@ TEST_F(Outbox, TellsSinceWhenTheTransportTakesNothing) {
   sink.on_writes({write_step::takes(1)}, write_step::blocks());
   make_writable_once();
   EXPECT_EQ(out.stalled_since(), host.time) << "a byte is progress";
+  host.time += 1s;
+  sink.on_writes({{.take = 0, .moves_held = true}}, write_step::blocks());
+  make_writable_once();
+  EXPECT_EQ(out.stalled_since(), host.time) << "so is one of what a layer holds";
   unblock();
   make_writable();
   EXPECT_EQ(out.stalled_since(), no_deadline);
@@ -1321,6 +1325,20 @@ TEST_F(Outbox, KeepsPackagesOfADispatchWhileAnotherIsWritten) {
   EXPECT_EQ(sink.written(), large.wire() + pkg.wire());
 }
 
+TEST_F(Outbox, ADirectPackageOfADispatchIsDoneWhenItIsWithTheSystem) {
+  outbox& out = make(100);
+  block();
+  sender direct(pattern(64));
+  EXPECT_EQ(direct.directly().go(out, true, gathering::by_dispatch), send_outcome::waiting);
+  const sender pkg("kept");
+  EXPECT_EQ(send_once(out, pkg, gathering::by_dispatch), send_outcome::done);
+  EXPECT_EQ(direct.results(), 0);
+  unblock();
+  make_writable();
+  EXPECT_EQ(direct.results(), 1);
+  EXPECT_EQ(sink.written(), first_wire + direct.wire() + pkg.wire());
+}
+
 TEST_F(Outbox, AFlushWaitsForKeptPackages) {
   outbox& out = make();
   sender waits(pattern(40'000));
@@ -1768,6 +1786,29 @@ TEST_F(Outbox, ATransientErrorOfALargePackageBelongsToItsSenderAlone) {
     EXPECT_FALSE(again.error);
     EXPECT_EQ(pieces.written(), again.wire());
   }
+}
+
+TEST_F(Outbox, WaitsForAMomentAfterATransientError) {
+  make();
+  block();
+  sink.on_writes({write_step::fails(no_memory_for_it), write_step::blocks()});
+  make_writable_once();
+  EXPECT_EQ(host.direction, wait_direction::moment) << "the system would say at once that it takes bytes";
+  make_writable_once();
+  EXPECT_EQ(host.direction, wait_direction::write);
+  make_writable();
+  EXPECT_EQ(sink.written(), first_wire);
+}
+
+TEST_F(Outbox, AThreadWaitsForAMomentAfterATransientError) {
+  outbox& out = make();
+  door.open();
+  constexpr int failures = 5;
+  block();
+  sink.on_writes(std::vector<write_step>(failures, write_step::fails(no_memory_for_it)));
+  const auto begin = gtcp::detail::clock::now();
+  EXPECT_FALSE(flush_blocking(out));
+  EXPECT_GE(gtcp::detail::clock::now() - begin, (failures - 1) * gtcp::detail::moment_length);
 }
 
 TEST_F(Outbox, ATransientErrorLosesNothingThatWasAccepted) {

@@ -337,7 +337,10 @@ class async_send_op final : public Record {
     const std::uint64_t own_id = this->id;
     resume_at_ = until;
     try {
-      if (!keep->out().pause(*this)) return false;
+      if (!keep->out().pause(*this)) {
+        if (keep->closed()) this->error = Errc::Closed;
+        return false;
+      }
     } catch (const std::exception&) {
       return false;
     }

@@ -186,10 +186,10 @@ class outbox {
     return {pkgs_, dropped_pkgs_, written_total_, pending_and_kept()};
   }
 
-  /// Since when the transport takes not a byte of what waits; no_deadline: it does, or nothing waits.
+  /// Since when the system takes not a byte of what waits; no_deadline: it does, or nothing waits.
   clock::time_point stalled_since() const {
     const std::lock_guard lock(mutex_);
-    return has_work() && stalled_total_ == written_total_ ? stalled_at_ : no_deadline;
+    return has_work() && is_stalled_ ? stalled_at_ : no_deadline;
   }
 
   /// What the transport failed with, if it did.
@@ -331,6 +331,7 @@ class outbox {
 
   /// Notes which writes are with the system: all but the last one that took something, when the transport holds a part.
   void note_take(const io_result& put) noexcept {
+    if (put.size != 0 || put.moved_held) is_stalled_ = false;
     if (put.size != 0) ++takes_;
     sink_holds_ = put.holds && !put.error;
     if (!sink_holds_)
@@ -357,6 +358,13 @@ class outbox {
 
   /// Who waits for the transport in another direction has to begin anew.
   void wait_for(wait_direction direction);
+
+  /// What to wait for now. A moment is over once it was waited for.
+  wait_direction begin_wait() noexcept {
+    const wait_direction direction = blocked_for_;
+    if (direction == wait_direction::moment) blocked_for_ = wait_direction::write;
+    return direction;
+  }
 
   /// Takes waiting packages in while there is room; from half empty on, so that senders are woken together.
   void serve_queue();
@@ -485,14 +493,14 @@ class outbox {
   bool awaiting_ = false;    ///< outbox_host::await_writable was called and on_writable is to come
   bool sink_holds_ = false;  ///< the transport holds a part of what it took
   wait_direction blocked_for_ = wait_direction::write;
-  thread_wait* threads_ = nullptr;                   ///< those that are blocked here
-  std::uint64_t takes_ = 0;                          ///< writes that took something
-  std::uint64_t settled_takes_ = 0;                  ///< of those, how many are with the system
-  std::size_t tried_size_ = 0;                       ///< fill_.size() when a write was tried last
-  clock::time_point written_at_{};                   ///< end of the last write
-  clock::time_point drained_at_{};                   ///< when the io thread that drains was asked, or has written
-  std::uint64_t stalled_total_ = ~std::uint64_t{0};  ///< written_total_ when the transport took no more
-  clock::time_point stalled_at_{};                   ///< when that was first so
+  thread_wait* threads_ = nullptr;   ///< those that are blocked here
+  std::uint64_t takes_ = 0;          ///< writes that took something
+  std::uint64_t settled_takes_ = 0;  ///< of those, how many are with the system
+  std::size_t tried_size_ = 0;       ///< fill_.size() when a write was tried last
+  clock::time_point written_at_{};   ///< end of the last write
+  clock::time_point drained_at_{};   ///< when the io thread that drains was asked, or has written
+  bool is_stalled_ = false;          ///< the system took no more, and not a byte since
+  clock::time_point stalled_at_{};   ///< when it took no more
 
   // The end.
   std::error_code stop_{};         ///< what further sends fail with

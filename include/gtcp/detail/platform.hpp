@@ -675,7 +675,11 @@ class waker {
   [[maybe_unused]] int write_end_ = -1;
 };
 
-enum class wait_direction : unsigned { none = 0, read = 1, write = 2, both = 3 };
+/// `moment`: for what the system does not tell of, as when it is short of memory.
+enum class wait_direction : unsigned { none = 0, read = 1, write = 2, both = 3, moment = 4 };
+
+/// How long to wait for a wait_direction::moment.
+inline constexpr std::chrono::milliseconds moment_length{5};
 
 constexpr bool includes(wait_direction set, wait_direction part) noexcept {
   return (static_cast<unsigned>(set) & static_cast<unsigned>(part)) != 0;

@@ -58,7 +58,8 @@ class tls_socket {
   }
 
   std::size_t pending() const noexcept { return pending_.size(); }
-  std::uint64_t sent() const noexcept { return sent_; }  ///< bytes that the system took
+  std::uint64_t sent() const noexcept { return sent_; }                     ///< bytes that the system took
+  bool is_short_of_memory() const noexcept { return is_short_of_memory_; }  ///< the system was, at the last write
   std::uint64_t received() const noexcept { return received_; }
   bool ended() const noexcept { return ended_; }  ///< the peer's system ended the stream
   const std::error_code& read_error() const noexcept { return read_error_; }
@@ -123,7 +124,8 @@ class tls_socket {
   std::size_t write(const char* data, std::size_t size) noexcept {
     const asio::const_buffer part(data, size);
     const io_count put = detail::write_some(descriptor_, std::span(&part, 1));
-    if (put.error && put.error != asio::error::would_block && !is_transient(put.error)) write_error_ = put.error;
+    is_short_of_memory_ = is_transient(put.error);
+    if (put.error && put.error != asio::error::would_block && !is_short_of_memory_) write_error_ = put.error;
     sent_ += put.size;
     return put.size;
   }
@@ -158,6 +160,7 @@ class tls_socket {
   std::error_code read_error_{};
   std::error_code write_error_{};
   bool drained_ = false;
+  bool is_short_of_memory_ = false;
   bool ended_ = false;
 };
 

@@ -126,34 +126,7 @@ class tls_transport final : public transport {
 
   io_result write_some(std::span<const asio::const_buffer> buffers) override {
     const std::lock_guard lock(mutex_);
-    if (!established_) {
-      const io_result step = establish();
-      if (!established_) return step;
-    }
-    socket_.flush();
-    if (fatal_) return {0, fatal_};
-    if (socket_.write_error()) return {0, socket_.write_error()};
-    if (socket_.pending() != 0) return blocked(0);
-    if (ended_ && asio::buffer_size(buffers) != 0) return {0, asio::error::shut_down};
-
-    std::size_t total = 0;
-    const std::uint64_t sent_before = socket_.sent();
-    for (gather source(buffers); source.next();) {
-      std::size_t put = 0;
-      forget_openssl_errors();
-      const int result = ::SSL_write_ex(ssl_.get(), source.data(), source.size(), &put);
-      if (result != 1) {
-        const int why = ::SSL_get_error(ssl_.get(), result);
-        if (why == SSL_ERROR_WANT_READ) return {total, {}, wait_direction::both};
-        return {total, failure(why)};
-      }
-      total += put;
-      source.consume(put);
-      // Nothing was taken if not even a byte of its ciphertext has left.
-      if (socket_.write_error()) return {socket_.sent() == sent_before ? 0 : total, socket_.write_error()};
-      if (socket_.pending() != 0) return blocked(total);
-    }
-    return {total};
+    return with_what_moved(write(buffers));
   }
 
   io_result finish_stream() override {
@@ -166,7 +139,7 @@ class tls_transport final : public transport {
       forget_openssl_errors();
     }
     socket_.flush();
-    return {0, {}, socket_.pending() != 0 ? wait_direction::write : wait_direction::none};
+    return with_what_moved({0, {}, socket_.pending() != 0 ? blocked_for() : wait_direction::none});
   }
 
   void end_of_sending() override { shutdown_send(descriptor_); }
@@ -339,6 +312,43 @@ class tls_transport final : public transport {
     return SSL_TLSEXT_ERR_OK;
   }
 
+  io_result write(std::span<const asio::const_buffer> buffers) {
+    if (!established_) {
+      const io_result step = establish();
+      if (!established_) return step;
+    }
+    socket_.flush();
+    if (fatal_) return {0, fatal_};
+    if (socket_.write_error()) return {0, socket_.write_error()};
+    if (socket_.pending() != 0) return blocked(0);
+    if (ended_ && asio::buffer_size(buffers) != 0) return {0, asio::error::shut_down};
+
+    std::size_t total = 0;
+    const std::uint64_t sent_before = socket_.sent();
+    for (gather source(buffers); source.next();) {
+      std::size_t put = 0;
+      forget_openssl_errors();
+      const int result = ::SSL_write_ex(ssl_.get(), source.data(), source.size(), &put);
+      if (result != 1) {
+        const int why = ::SSL_get_error(ssl_.get(), result);
+        if (why == SSL_ERROR_WANT_READ) return {total, {}, wait_direction::both};
+        return {total, failure(why)};
+      }
+      total += put;
+      source.consume(put);
+      // Nothing was taken if not even a byte of its ciphertext has left.
+      if (socket_.write_error()) return {socket_.sent() == sent_before ? 0 : total, socket_.write_error()};
+      if (socket_.pending() != 0) return blocked(total);
+    }
+    return {total};
+  }
+
+  /// Notes that ciphertext has left since the last one: all of it counts, also what a read let go.
+  io_result with_what_moved(io_result put) noexcept {
+    put.moved_held = std::exchange(sent_, socket_.sent()) != socket_.sent();
+    return put;
+  }
+
   /// Goes on with the handshake. Done with nothing to wait for; established, and still waiting for write, when a last
   /// part of ours is not with the system.
   io_result establish() {
@@ -365,7 +375,11 @@ class tls_transport final : public transport {
   }
 
   /// What a write says that took `size` bytes, with ciphertext left.
-  static io_result blocked(std::size_t size) noexcept { return {size, {}, wait_direction::write, false, true}; }
+  io_result blocked(std::size_t size) const noexcept { return {size, {}, blocked_for(), false, true}; }
+
+  wait_direction blocked_for() const noexcept {
+    return socket_.is_short_of_memory() ? wait_direction::moment : wait_direction::write;
+  }
 
   /// What a read waits for.
   wait_direction wants() const noexcept {
@@ -401,7 +415,8 @@ class tls_transport final : public transport {
   std::error_code read_end_{};  ///< what every further read says
   std::error_code fatal_{};     ///< the SSL object can't be used any more
   bool established_ = false;
-  bool ended_ = false;  ///< close_notify was sent
+  bool ended_ = false;      ///< close_notify was sent
+  std::uint64_t sent_ = 0;  ///< socket_.sent() after the last write
 };
 
 }  // namespace gtcp::detail

@@ -23,6 +23,7 @@ struct io_result {
   wait_direction wait_for = wait_direction::none;  ///< what to wait for before the next try
   bool drained = false;                            ///< read: the next try would find nothing, so wait first
   bool holds = false;                              ///< write: a part of what was taken is not with the system yet
+  bool moved_held = false;                         ///< write: the system took bytes of what was held before
 };
 
 /// What came and is not there to be read yet, since a layer needs more of it.

@@ -423,7 +423,9 @@ GTCP_DECL lane_waiter* conn_state::finish(async_receiver& op, std::error_code er
     const std::lock_guard lock(mutex_);
     if (std::exchange(op.holds_lane_, false)) next = lane_.unlock_queued();
     is_abandoned = op.is_abandoned_;
-    if (is_transient(error) && !is_abandoned && !op.stop && op.retry.Count-- > 0) {
+    const bool retries = is_transient(error) && !is_abandoned && op.retry.Count-- > 0;
+    if (retries && op.stop) error = op.stop;
+    if (retries && !op.stop) {
       op.may_end_quietly_ = false;
       const auto pause = [&] {
         list(op);

@@ -118,16 +118,21 @@ GTCP_DECL void conn_state::await_writable(wait_direction direction) {
   const bool awaited = insist([&] {
     const std::lock_guard lock(mutex_);
     if (descriptor_ == invalid_native_socket) return;
-    const auto what = direction == wait_direction::read ? asio::socket_base::wait_read : asio::socket_base::wait_write;
     hold_exit();
-    open_watch().async_wait(what, [self = shared_from_this(), watch = watch_number_](std::error_code) {
+    auto go_on = [self = shared_from_this(), watch = watch_number_](std::error_code) {
       {
         const std::lock_guard relock(self->mutex_);
         if (watch != self->watch_number_) return;  // moved to another context, which waits anew
       }
       self->outbox_.on_writable();
       self->release_hold_if_drained();
-    });
+    };
+    if (direction == wait_direction::moment) {
+      const auto timer = std::make_shared<asio::steady_timer>(waiting_executor(), moment_length);
+      return timer->async_wait([timer, go_on](std::error_code error) { go_on(error); });
+    }
+    const auto what = direction == wait_direction::read ? asio::socket_base::wait_read : asio::socket_base::wait_write;
+    open_watch().async_wait(what, std::move(go_on));
   });
   if (!awaited) outbox_.drop(no_memory_error());
 }

@@ -90,7 +90,7 @@ GTCP_DECL send_outcome outbox::send(send_record& record, bool may_wait, thread_w
       return send_outcome::done;
     }
   }
-  if (how == gathering::by_dispatch && !never_waits()) {
+  if (how == gathering::by_dispatch && !never_waits() && !record.direct) {
     record.done = true;
     if (!keep(record)) record.error = no_memory_error();
     flush_and_settle(lock);
@@ -133,9 +133,11 @@ GTCP_DECL void outbox::wait(outbox_waiter& waiter, thread_wait& self, const dead
     if (drainer_ == drainer::none && !writing_) take_over(self);
     if (self.drains) {
       self.waker = &waker::of_this_thread();
-      const wait_direction direction = blocked_for_;
+      const wait_direction direction = begin_wait();
       lock.unlock();
-      wait_descriptor(descriptor_, direction, *self.waker, until);
+      const bool looks_again = direction == wait_direction::moment;
+      wait_descriptor(descriptor_, direction, *self.waker,
+                      looks_again ? std::min(until, clock::now() + moment_length) : until);
       lock.lock();
       self.waker = nullptr;
       if (!waiter.done) flush_and_settle(lock, /*relock=*/true);

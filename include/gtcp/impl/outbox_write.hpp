@@ -274,6 +274,7 @@ GTCP_DECL bool outbox::finish_stream(std::unique_lock<short_mutex>& lock) {
   const io_result put = sink_->finish_stream();
   lock.lock();
   stop_writing();
+  if (put.moved_held) is_stalled_ = false;
   finished_stream_ = put.error || put.wait_for == wait_direction::none;
   if (!finished_stream_) wait_for(put.wait_for);
   return false;
@@ -288,12 +289,12 @@ GTCP_DECL bool outbox::pass_over(std::error_code error) {
       return has_work();
     }
   }
-  wait_for(wait_direction::write);
+  wait_for(wait_direction::moment);
   return false;
 }
 
 GTCP_DECL void outbox::wait_for(wait_direction direction) {
-  if (std::exchange(stalled_total_, written_total_) != written_total_) stalled_at_ = host_.now();
+  if (!std::exchange(is_stalled_, true)) stalled_at_ = host_.now();
   if (std::exchange(blocked_for_, direction) == direction) return;
   if (drainer_ == drainer::thread) {
     wake_threads();
@@ -398,7 +399,7 @@ GTCP_DECL void outbox::settle(std::unique_lock<short_mutex>& lock) {
   const bool left = wants_left_ && !writing_ && drainer_ != drainer::thread;
   if (left) wants_left_ = false;
   outbox_list completed = std::exchange(completed_, {});
-  const wait_direction direction = blocked_for_;
+  const wait_direction direction = await ? begin_wait() : wait_direction::none;
   lock.unlock();
 
   complete(completed);
