@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include <asio/any_io_executor.hpp>
+#include <asio/async_result.hpp>
 #include <asio/bind_cancellation_slot.hpp>
 #include <asio/bind_executor.hpp>
 #include <asio/cancellation_signal.hpp>
@@ -34,6 +35,7 @@ namespace compat = asio::experimental;
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <future>
@@ -46,6 +48,55 @@ namespace compat = asio::experimental;
 #include <type_traits>
 #include <utility>
 #include <vector>
+
+#if __has_include(<asio/any_completion_handler.hpp>)
+#include <asio/any_completion_handler.hpp>
+#endif
+#if __has_include(<asio/cancel_after.hpp>)
+#include <asio/cancel_after.hpp>
+#endif
+#if __has_include(<asio/experimental/use_promise.hpp>)
+#include <asio/experimental/promise.hpp>
+#include <asio/experimental/use_promise.hpp>
+#endif
+
+namespace {
+
+/// A token that asks for the operation's executor before it begins it, as some of Asio's adapters do.
+template <class Handler>
+struct asks_for_executor {
+  asio::any_io_executor& executor;
+  Handler handler;
+};
+
+template <class Handler>
+asks_for_executor(asio::any_io_executor&, Handler) -> asks_for_executor<Handler>;
+
+/// An executor that runs what it is given as it likes, and cannot be asked to do it later.
+struct eager_executor {
+  asio::io_context& context;
+
+  template <class Function>
+  void execute(Function&& function) const {
+    asio::any_io_executor(context.get_executor()).execute(std::forward<Function>(function));
+  }
+  bool operator==(const eager_executor& other) const noexcept { return &context == &other.context; }
+};
+
+}  // namespace
+
+template <class Handler, class... Results>
+class asio::async_result<asks_for_executor<Handler>, void(std::error_code, Results...)> {
+ public:
+  using return_type = void;
+
+  template <class Initiation, class... Args>
+  static void initiate(Initiation initiation, asks_for_executor<Handler> token, Args&&... args) {
+    const typename Initiation::executor_type executor = initiation.get_executor();
+    token.executor = executor;
+    std::move(initiation)(std::move(token.handler), std::forward<Args>(args)...);
+  }
+};
 
 namespace {
 
@@ -294,6 +345,78 @@ TYPED_TEST(Tokens, KeepTheExecutorRunningUntilTheHandlerWasCalled) {
     EXPECT_TRUE(called);
   });
 }
+
+TYPED_TEST(Tokens, MayAskForTheExecutor) {
+  this->in_every_situation(this->context_.get_executor(), [&](TypeParam& operation) {
+    asio::any_io_executor executor;
+    bool called = false;
+    operation.start(asks_for_executor{executor, [&](std::error_code ec, auto... results) {
+                                        EXPECT_EQ(ec, operation.expected) << ec.message();
+                                        called = true;
+                                        operation.check(results...);
+                                      }});
+    EXPECT_EQ(executor, asio::any_io_executor(this->context_.get_executor()));
+    this->run_context();
+    EXPECT_TRUE(called);
+  });
+}
+
+TYPED_TEST(Tokens, CallbackIsNeverInlineWhateverItsExecutorDoes) {
+  const auto work = asio::make_work_guard(this->context_);
+  this->in_every_situation(asio::any_io_executor{}, [&](TypeParam& operation) {
+    bool initiating = true;
+    bool called = false;
+    asio::post(this->context_, [&] {
+      operation.start(asio::bind_executor(eager_executor{this->context_}, [&](std::error_code ec, auto... results) {
+        EXPECT_FALSE(initiating) << "called from within the initiating function";
+        EXPECT_EQ(ec, operation.expected) << ec.message();
+        called = true;
+        operation.check(results...);
+      }));
+      initiating = false;
+    });
+    while (!called) ASSERT_NE(this->context_.run_one_for(ceiling), 0u);
+  });
+}
+
+#if __has_include(<asio/any_completion_handler.hpp>)
+TEST(Token, MayBeAnyCompletionHandler) {
+  auto [conn, peer] = make_conn_and_peer();
+  std::promise<std::string> came;
+  asio::any_completion_handler<void(std::error_code, std::string)> handler(
+      [&](std::error_code, std::string pkg) { came.set_value(std::move(pkg)); });
+  conn.AsyncRecvPkg(std::move(handler));
+  peer.write(framed("hello"));
+  auto future = came.get_future();
+  ASSERT_TRUE(comes(future));
+  EXPECT_EQ(future.get(), "hello");
+}
+#endif
+
+#if __has_include(<asio/cancel_after.hpp>)
+TEST(Token, MayBeCancelAfter) {
+  auto [conn, peer] = make_conn_and_peer();
+  std::promise<std::error_code> ended;
+  conn.AsyncRecvPkg(asio::cancel_after(std::chrono::milliseconds(1),
+                                       [&](std::error_code ec, const std::string&) { ended.set_value(ec); }));
+  auto future = ended.get_future();
+  ASSERT_TRUE(comes(future));
+  EXPECT_EQ(future.get(), asio::error::operation_aborted);
+  peer.write(framed("hello"));
+  EXPECT_EQ(conn.RecvPkg(), "hello");
+}
+#endif
+
+#if __has_include(<asio/experimental/use_promise.hpp>)
+TEST(Token, MayBeAPromise) {
+  auto [conn, peer] = make_conn_and_peer();
+  auto promise = conn.AsyncRecvPkg(asio::experimental::use_promise);
+  peer.write(framed("hello"));
+  auto future = std::move(promise)(asio::use_future);
+  ASSERT_TRUE(comes(future));
+  EXPECT_EQ(future.get(), "hello");
+}
+#endif
 
 TYPED_TEST(Tokens, FutureGetsTheResult) {
   this->in_every_situation(asio::any_io_executor{}, [&](TypeParam& operation) {

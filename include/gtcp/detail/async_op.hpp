@@ -40,6 +40,11 @@ using conn_ptr = std::shared_ptr<conn_state>;
 /// What the copies of a Conn share. It points to the state, too, but with the last one of them the connection closes.
 using conn_handle = std::shared_ptr<conn_state>;
 
+/// The executor of operations on a connection, or on none.
+inline asio::any_io_executor executor_of(conn_state* conn) {
+  return conn != nullptr ? conn->executor() : asio::any_io_executor(asio::system_executor());
+}
+
 /// An operation that was checked and can begin: or the error that keeps it from it.
 struct prepared {
   const char* name;
@@ -59,9 +64,7 @@ struct prepared {
     on_error.Report(result, [&] { return describe(result); });
   }
 
-  asio::any_io_executor executor() const {
-    return conn != nullptr ? conn->executor() : asio::any_io_executor(asio::system_executor());
-  }
+  asio::any_io_executor executor() const { return executor_of(conn.get()); }
 };
 
 /// A handler, and the work that keeps its executor and the connection's running until it was called.
@@ -90,11 +93,11 @@ class pending_handler {
       if (!executor_) {
         const asio::any_io_executor own = std::move(io_work_);
         if (may_dispatch && runs_here(own)) return std::move(handler_)(std::move(results)...);
-        return bound::pass_on(own, bound(std::move(handler_), std::move(results)...), may_dispatch);
+        return bound::pass_on(own, own, bound(std::move(handler_), std::move(results)...), may_dispatch);
       }
     }
     const work through = std::move(executor_);
-    bound::pass_on(through, bound(std::move(handler_), std::move(results)...), may_dispatch);
+    bound::pass_on(through, io_work_, bound(std::move(handler_), std::move(results)...), may_dispatch);
   }
 
  private:
@@ -416,6 +419,26 @@ class async_close_op final : public close_waiter {
 
 // ---- Initiating with any completion token
 
+/// What begins an operation, and its executor, which some of Asio's token adapters ask for: that of what it is on.
+template <class Begin, class Where>
+class initiation : public Begin {
+ public:
+  using executor_type = asio::any_io_executor;
+
+  initiation(Begin begin, Where where) : Begin(std::move(begin)), where_(std::move(where)) {}
+
+  executor_type get_executor() const { return where_(); }
+
+ private:
+  [[no_unique_address]] Where where_;
+};
+
+/// Of an operation on a connection, which what is given to it keeps.
+template <class Begin>
+auto initiation_on(const prepared& op, Begin begin) {
+  return initiation(std::move(begin), [conn = op.conn.get()] { return executor_of(conn); });
+}
+
 /// Whether a handler names an executor of its own.
 template <class Handler>
 bool has_own_executor(const Handler& handler) {
@@ -465,16 +488,16 @@ void begin_or_refuse(Handler& handler, const Executor& executor, std::error_code
 
 template <class Token>
 auto async_receive(prepared op, recv_goal goal, time_limit limit, Token&& token) {
-  return asio::async_initiate<Token, void(std::error_code, std::string)>(
-      [](auto handler, const prepared& checked, recv_goal wanted, time_limit until) {
-        const auto begin = [&] {
-          async_receive_op<decltype(handler), true>::start(std::move(handler), checked.conn, std::move(wanted), until,
-                                                           checked.retry, nullptr);
-        };
-        begin_or_refuse(
-            handler, [&] { return checked.executor(); }, checked.error, begin, std::string());
-      },
-      token, std::move(op), std::move(goal), limit);
+  const auto initiate = [](auto handler, const prepared& checked, recv_goal wanted, time_limit until) {
+    const auto begin = [&] {
+      async_receive_op<decltype(handler), true>::start(std::move(handler), checked.conn, std::move(wanted), until,
+                                                       checked.retry, nullptr);
+    };
+    begin_or_refuse(
+        handler, [&] { return checked.executor(); }, checked.error, begin, std::string());
+  };
+  return asio::async_initiate<Token, void(std::error_code, std::string)>(initiation_on(op, initiate), token,
+                                                                         std::move(op), std::move(goal), limit);
 }
 
 // One package of the standard format. What begins them holds no more than it must, since a coroutine that waits keeps
@@ -512,16 +535,17 @@ auto async_receive_pkg_into(conn_state& conn, time_limit limit, std::string& int
 
 template <class Token>
 auto async_receive_into(prepared op, recv_goal goal, time_limit limit, std::string& into, Token&& token) {
-  return asio::async_initiate<Token, void(std::error_code)>(
-      [](auto handler, const prepared& checked, recv_goal wanted, time_limit until, std::string* target) {
-        const auto begin = [&] {
-          async_receive_op<decltype(handler), false>::start(std::move(handler), checked.conn, std::move(wanted), until,
-                                                            checked.retry, target);
-        };
-        begin_or_refuse(
-            handler, [&] { return checked.executor(); }, checked.error, begin);
-      },
-      token, std::move(op), std::move(goal), limit, &into);
+  const auto initiate = [](auto handler, const prepared& checked, recv_goal wanted, time_limit until,
+                           std::string* target) {
+    const auto begin = [&] {
+      async_receive_op<decltype(handler), false>::start(std::move(handler), checked.conn, std::move(wanted), until,
+                                                        checked.retry, target);
+    };
+    begin_or_refuse(
+        handler, [&] { return checked.executor(); }, checked.error, begin);
+  };
+  return asio::async_initiate<Token, void(std::error_code)>(initiation_on(op, initiate), token, std::move(op),
+                                                            std::move(goal), limit, &into);
 }
 
 /// Hands a send to the outbox of `conn`.
@@ -537,42 +561,40 @@ inline auto submits(conn_state& conn, const pkg_header& header) {
 
 template <class Token>
 auto async_send(prepared op, pkg_header header, AsyncPayload data, time_limit limit, Token&& token) {
-  return asio::async_initiate<Token, void(std::error_code)>(
-      [](auto handler, const prepared& checked, pkg_header head, AsyncPayload bytes, time_limit until) {
-        const auto begin = [&] {
-          async_send_op<decltype(handler), send_record>::start(std::move(handler), checked.conn, std::move(bytes),
-                                                               until, checked.retry, submits(*checked.conn, head));
-        };
-        begin_or_refuse(
-            handler, [&] { return checked.executor(); }, checked.error, begin);
-      },
-      token, std::move(op), header, std::move(data), limit);
+  const auto initiate = [](auto handler, const prepared& checked, pkg_header head, AsyncPayload bytes,
+                           time_limit until) {
+    const auto begin = [&] {
+      async_send_op<decltype(handler), send_record>::start(std::move(handler), checked.conn, std::move(bytes), until,
+                                                           checked.retry, submits(*checked.conn, head));
+    };
+    begin_or_refuse(
+        handler, [&] { return checked.executor(); }, checked.error, begin);
+  };
+  return asio::async_initiate<Token, void(std::error_code)>(initiation_on(op, initiate), token, std::move(op), header,
+                                                            std::move(data), limit);
 }
 
 template <class Token>
 auto async_flush(prepared op, time_limit limit, Token&& token) {
-  return asio::async_initiate<Token, void(std::error_code)>(
-      [](auto handler, const prepared& checked, time_limit until) {
-        const auto submit = [](outbox& out, flush_record& record, asio::const_buffer) { return out.flush(record); };
-        const auto begin = [&] {
-          async_send_op<decltype(handler), flush_record>::start(std::move(handler), checked.conn, {}, until, {},
-                                                                submit);
-        };
-        begin_or_refuse(
-            handler, [&] { return checked.executor(); }, checked.error, begin);
-      },
-      token, std::move(op), limit);
+  const auto initiate = [](auto handler, const prepared& checked, time_limit until) {
+    const auto submit = [](outbox& out, flush_record& record, asio::const_buffer) { return out.flush(record); };
+    const auto begin = [&] {
+      async_send_op<decltype(handler), flush_record>::start(std::move(handler), checked.conn, {}, until, {}, submit);
+    };
+    begin_or_refuse(
+        handler, [&] { return checked.executor(); }, checked.error, begin);
+  };
+  return asio::async_initiate<Token, void(std::error_code)>(initiation_on(op, initiate), token, std::move(op), limit);
 }
 
 template <class Token>
 auto async_close(prepared op, Token&& token) {
-  return asio::async_initiate<Token, void(std::error_code, bool)>(
-      [](auto handler, const prepared& checked) {
-        const auto begin = [&] { async_close_op<decltype(handler)>::start(std::move(handler), checked.conn); };
-        begin_or_refuse(
-            handler, [&] { return checked.executor(); }, checked.error, begin, false);
-      },
-      token, std::move(op));
+  const auto initiate = [](auto handler, const prepared& checked) {
+    const auto begin = [&] { async_close_op<decltype(handler)>::start(std::move(handler), checked.conn); };
+    begin_or_refuse(
+        handler, [&] { return checked.executor(); }, checked.error, begin, false);
+  };
+  return asio::async_initiate<Token, void(std::error_code, bool)>(initiation_on(op, initiate), token, std::move(op));
 }
 
 }  // namespace gtcp::detail

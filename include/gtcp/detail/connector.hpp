@@ -51,6 +51,9 @@ class connector {
 
   clock::time_point deadline() const noexcept { return dial_.deadline(); }
   const asio::any_io_executor& executor() const noexcept { return option_.Executor; }
+  asio::any_io_executor executor_or_default() const {
+    return option_.Executor ? option_.Executor : Runtime::Default().get_executor();
+  }
   void set_executor(const asio::any_io_executor& executor) { option_.Executor = executor; }
 
  protected:
@@ -81,34 +84,35 @@ struct connect_job {
 /// Connects and completes with void(std::error_code, Conn).
 template <class Token>
 auto async_connect(std::shared_ptr<connector> connecting, Token&& token) {
-  return asio::async_initiate<Token, void(std::error_code, Conn)>(
-      [](auto handler, std::shared_ptr<connector> one) {
-        using pending = pending_handler<decltype(handler)>;
-        const auto io = [&one] { return one->executor() ? one->executor() : Runtime::Default().get_executor(); };
-        const auto begin = [&] {
-          one->set_executor(io());
-          const asio::any_io_executor strand = serial_executor(inner_executor(one->executor()));
-          const auto relay = cancel_relay::make(asio::get_associated_cancellation_slot(handler), strand);
-          const auto job = std::make_shared<connect_job>(connect_job{one});
-          job->error = one->begin();
-          const auto kept = std::make_shared<pending>(std::move(handler), one->executor());
-          if (job->error) return std::move(*kept).complete(false, job->error, Conn());
-          try {
-            relay->spawn(connect_job::run(job, strand), [kept, job](const std::exception_ptr& failure) {
-              if (failure) {
-                if (!job->error) job->error = dial_error(failure);
-                job->conn.Abort();
-                job->conn = {};
-              }
-              std::move(*kept).complete(false, job->error, std::move(job->conn));
-            });
-          } catch (const std::exception&) {
-            std::move(*kept).complete(false, no_memory_error(), Conn());
+  const auto initiate = [](auto handler, std::shared_ptr<connector> one) {
+    using pending = pending_handler<decltype(handler)>;
+    const auto io = [&one] { return one->executor_or_default(); };
+    const auto begin = [&] {
+      one->set_executor(io());
+      const asio::any_io_executor strand = serial_executor(inner_executor(one->executor()));
+      const auto relay = cancel_relay::make(asio::get_associated_cancellation_slot(handler), strand);
+      const auto job = std::make_shared<connect_job>(connect_job{one});
+      job->error = one->begin();
+      const auto kept = std::make_shared<pending>(std::move(handler), one->executor());
+      if (job->error) return std::move(*kept).complete(false, job->error, Conn());
+      try {
+        relay->spawn(connect_job::run(job, strand), [kept, job](const std::exception_ptr& failure) {
+          if (failure) {
+            if (!job->error) job->error = dial_error(failure);
+            job->conn.Abort();
+            job->conn = {};
           }
-        };
-        begin_or_refuse(handler, io, std::error_code(), begin, Conn());
-      },
-      token, std::move(connecting));
+          std::move(*kept).complete(false, job->error, std::move(job->conn));
+        });
+      } catch (const std::exception&) {
+        std::move(*kept).complete(false, no_memory_error(), Conn());
+      }
+    };
+    begin_or_refuse(handler, io, std::error_code(), begin, Conn());
+  };
+  const auto where = [connecting] { return connecting->executor_or_default(); };
+  return asio::async_initiate<Token, void(std::error_code, Conn)>(initiation(initiate, where), token,
+                                                                  std::move(connecting));
 }
 
 GTCP_DECL asio::awaitable<Conn> await_connect(std::shared_ptr<connector> connecting, const char* name,

@@ -83,15 +83,15 @@ class exchange_step {
 template <class Token>
 auto async_send_receive(prepared op, pkg_header header, AsyncPayload data, recv_goal goal, time_limit limit,
                         Token&& token) {
+  const auto initiate = [](auto handler, const prepared& checked, pkg_header head, AsyncPayload bytes, recv_goal wanted,
+                           time_limit until) {
+    exchange_step<decltype(handler)> first(std::move(handler), checked, std::move(wanted), until);
+    const auto begin = [&] { first.start(head, std::move(bytes)); };
+    begin_or_refuse(
+        first, [&] { return checked.executor(); }, checked.error, begin);
+  };
   return asio::async_initiate<Token, void(std::error_code, std::string)>(
-      [](auto handler, const prepared& checked, pkg_header head, AsyncPayload bytes, recv_goal wanted,
-         time_limit until) {
-        exchange_step<decltype(handler)> first(std::move(handler), checked, std::move(wanted), until);
-        const auto begin = [&] { first.start(head, std::move(bytes)); };
-        begin_or_refuse(
-            first, [&] { return checked.executor(); }, checked.error, begin);
-      },
-      token, std::move(op), header, std::move(data), std::move(goal), limit);
+      initiation_on(op, initiate), token, std::move(op), header, std::move(data), std::move(goal), limit);
 }
 
 }  // namespace gtcp::detail

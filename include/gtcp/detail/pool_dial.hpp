@@ -97,9 +97,7 @@ struct initiate_from_pool {
   template <class Handler>
   void operator()(Handler&& handler, std::shared_ptr<pool_job> job) const {
     std::decay_t<Handler> own(std::forward<Handler>(handler));
-    const auto io = [&job] {
-      return job->connecting->executor() ? job->connecting->executor() : Runtime::Default().get_executor();
-    };
+    const auto io = [&job] { return job->connecting->executor_or_default(); };
     const auto start = [&] {
       if (!job->connecting->executor()) job->set_executor(io());
       begin(own, job);
@@ -131,8 +129,9 @@ struct initiate_from_pool {
 
 template <class Result, class Token>
 auto async_from_pool(std::shared_ptr<pool_job> job, Token&& token) {
-  return asio::async_initiate<Token, void(std::error_code, Result)>(initiate_from_pool<Result>(), token,
-                                                                    std::move(job));
+  const auto where = [job] { return job->connecting->executor_or_default(); };
+  return asio::async_initiate<Token, void(std::error_code, Result)>(initiation(initiate_from_pool<Result>(), where),
+                                                                    token, std::move(job));
 }
 
 template <class Result>

@@ -9,8 +9,11 @@
 #include <cstddef>
 
 #include <asio/associated_allocator.hpp>
+#include <asio/bind_executor.hpp>
 #include <asio/dispatch.hpp>
+#include <asio/execution/blocking.hpp>
 #include <asio/post.hpp>
+#include <asio/require.hpp>
 
 #include <chrono>
 #include <exception>
@@ -56,6 +59,10 @@ bool try_twice(const Attempt& attempt) noexcept {
   return false;
 }
 
+/// Whether an executor can be told not to run what it is given at once. (asio::any_completion_executor can't.)
+template <class Executor>
+inline constexpr bool can_post_to = asio::can_require<Executor, asio::execution::blocking_t::never_t>::value;
+
 /// A handler with its results, on its way through an executor. An executor that has no memory for it drops it; then it
 /// comes back to the one who passes it on.
 template <class Handler, class... Results>
@@ -81,9 +88,9 @@ class completion {
     std::apply([this](Results&... results) { std::move(handler_)(std::move(results)...); }, results_);
   }
 
-  /// Calls it through the executor, at once if `may_dispatch` and already there.
-  template <class Executor>
-  static void pass_on(const Executor& through, completion first, bool may_dispatch) {
+  /// Calls it through the executor, at once if `may_dispatch` and already there. `io`: where it comes from.
+  template <class Executor, class Io>
+  static void pass_on(const Executor& through, const Io& io, completion first, bool may_dispatch) {
     std::optional<completion> current(std::move(first));
     std::optional<completion> back;
     for (int number = 0; number < scarce_tries; ++number) {
@@ -92,8 +99,10 @@ class completion {
         const home_scope scope(back);
         if (may_dispatch)
           asio::dispatch(through, std::move(*current));
-        else
+        else if constexpr (can_post_to<Executor>)
           asio::post(through, std::move(*current));
+        else
+          asio::post(io, asio::bind_executor(through, std::move(*current)));
         return;
       } catch (const std::exception&) {
         if (!back && !current->is_here_) throw;  // it was called

@@ -51,7 +51,7 @@ class pkg_pump final : public async_receiver {
     const asio::any_io_executor executor = std::move(executor_);
     delete this;
     using bound = completion<decltype(end)>;
-    bound::pass_on(executor, bound(std::move(end)), may_dispatch);
+    bound::pass_on(executor, executor, bound(std::move(end)), may_dispatch);
   }
 
   void destroy() noexcept override { delete this; }
