@@ -10,6 +10,7 @@
 
 #include <asio/error.hpp>
 
+#include <new>
 #include <string>
 #include <system_error>
 
@@ -193,6 +194,16 @@ inline std::string with_reason(std::string name, const std::string& why) {
   return why.empty() ? name : name + ": " + why;
 }
 
+/// The exception for an error; without what `describe()` says of it where there is no memory for that.
+template <class Describe>
+std::system_error described_error(const std::error_code& ec, const Describe& describe) {
+  try {
+    return std::system_error(ec, describe());
+  } catch (const std::bad_alloc&) {
+    return std::system_error(ec);
+  }
+}
+
 }  // namespace detail
 
 /// Says what a blocking operation, or an awaited one, does with its error: nothing given, it throws std::system_error,
@@ -211,7 +222,7 @@ class OnError {
     if (target_ != nullptr)
       *target_ = ec;
     else if (ec)
-      throw std::system_error(ec, describe());
+      throw detail::described_error(ec, describe);
   }
 
   /// Reports success.

@@ -352,6 +352,53 @@ TEST_P(AllocationSweepWithAsio, AsyncSendPkgOverTheLimit) {
   sweep([&](const injection& arm) { return async_send_all(arm, too_many_packages); });
 }
 
+/// Sends more than the system takes, by `send(conn, package)`, which returns what it throws: of a package that goes on
+/// nevertheless, that is always what says so.
+template <class Send>
+void send_partly(const injection& arm, const Send& send, bool& fired) {
+  auto [conn, peer] = make_narrow({.Mode = gtcp::SendMode::Direct});
+  const std::error_code outcome = send(arm, conn, pattern(60'000), fired);
+  EXPECT_TRUE(outcome == gtcp::Errc::TimeoutPartlySent || is_short_of_memory(outcome)) << outcome.message();
+  reading_peer reading(std::move(peer));
+  std::error_code ignored;
+  conn.CloseAndWait(ceiling, ignored);
+  EXPECT_EQ(reading.packages().size(), outcome == gtcp::Errc::TimeoutPartlySent ? 1u : 0u);
+}
+
+TEST_P(AllocationSweep, SendThatEndsInTheMiddleSaysSoWithoutMemoryForTheText) {
+  sweep([&](const injection& arm) {
+    bool fired = false;
+    const auto send = [](const injection& inject, const Conn& conn, const std::string& package, bool& has_fired) {
+      failing_allocation failing = inject();
+      const std::error_code outcome = outcome_of([&](std::error_code&) { conn.SendPkgWithTimeout(package, 1ms); });
+      has_fired = failing.end();
+      return outcome;
+    };
+    send_partly(arm, send, fired);
+    return fired;
+  });
+}
+
+TEST_P(AllocationSweep, AwaitedSendThatEndsInTheMiddleSaysSoWithoutMemoryForTheText) {
+  sweep([&](const injection& arm) {
+    bool fired = false;
+    const auto send = [](const injection& inject, const Conn& conn, const std::string& package, bool& has_fired) {
+      std::error_code outcome = std::make_error_code(std::errc::not_enough_memory);
+      has_fired = run_armed(inject, [&]() -> asio::awaitable<void> {
+        auto sending = conn.AsyncSendPkgWithTimeout(package, 1ms);
+        try {
+          co_await std::move(sending);
+        } catch (const std::system_error& failure) {
+          outcome = failure.code();
+        }
+      });
+      return outcome;
+    };
+    send_partly(arm, send, fired);
+    return fired;
+  });
+}
+
 // ---- Receiving
 
 /// The package comes when the receive waits already.

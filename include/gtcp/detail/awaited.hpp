@@ -29,11 +29,12 @@ struct awaited {
   /// Fills the error_code, or returns what is to be thrown, if anything.
   std::exception_ptr outcome(const std::error_code& error) const noexcept {
     try {
-      if (error && on_error.Throws()) return std::make_exception_ptr(std::system_error(error, describe(error)));
+      if (error && on_error.Throws())
+        return std::make_exception_ptr(described_error(error, [&] { return describe(error); }));
       on_error.Report(error, [] { return std::string(); });
       return nullptr;
     } catch (...) {
-      return std::current_exception();  // there is no memory for the text
+      return std::current_exception();  // there is no memory for the exception
     }
   }
 };
