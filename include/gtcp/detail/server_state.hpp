@@ -82,14 +82,12 @@ class server_state : public std::enable_shared_from_this<server_state> {
     replaced = change_pkg_handlers(change);
     if (pkg_handlers_->on_pkg) std::swap(handler_, none);
   }
-  /// Of connections that come from now on; nullptr is none.
-  void set_layer(std::shared_ptr<const server_layer> layer) {
+  /// Of connections that come from now on: what `changed(layer)` makes of the one before; nullptr is none.
+  template <class Changed>
+  void change_layer(const Changed& changed) {
+    std::shared_ptr<const server_layer> before;  // ends outside of the lock
     const std::lock_guard lock(mutex_);
-    std::swap(layer_, layer);
-  }
-  std::shared_ptr<const server_layer> layer() const {
-    const std::lock_guard lock(mutex_);
-    return layer_;
+    before = std::exchange(layer_, changed(layer_));
   }
   void set_option(const ServerOption& option) {
     auto fresh = std::make_shared<const ServerOption>(option);

@@ -48,11 +48,15 @@ class tls_server_layer final : public server_layer {
 
 template <class>
 struct server_tls {
+  using layer_ptr = std::shared_ptr<const server_layer>;
+
   static void set_config(server_state& server, tls_context context, const TLSOption& option) {
     std::string why;
     if (const std::error_code error = check(option, why))
       throw std::system_error(error, "Server::SetTLSConfig: " + why);
-    server.set_layer(context != nullptr ? std::make_shared<tls_server_layer>(std::move(context), option) : nullptr);
+    const layer_ptr layer =
+        context != nullptr ? std::make_shared<tls_server_layer>(std::move(context), option) : nullptr;
+    server.change_layer([&](const layer_ptr&) { return layer; });
   }
 
   static void set_pair(server_state& server, const std::string& crt_file, const std::string& key_file,
@@ -62,9 +66,11 @@ struct server_tls {
     tls_context pair = load_key_crt(crt_file, key_file, error, why);
     if (!error) error = check_validity(*pair);
     if (!error) {
-      const auto old = std::dynamic_pointer_cast<const tls_server_layer>(server.layer());
-      server.set_layer(old != nullptr ? old->with_identity(std::move(pair))
-                                      : std::make_shared<tls_server_layer>(std::move(pair), TLSOption()));
+      server.change_layer([&](const layer_ptr& before) -> layer_ptr {
+        const auto* const old = dynamic_cast<const tls_server_layer*>(before.get());
+        return old != nullptr ? old->with_identity(std::move(pair))
+                              : std::make_shared<tls_server_layer>(std::move(pair), TLSOption());
+      });
     }
     on_error.Report(error, [&] { return "Server::SetTLSKeyCrt: " + why; });
   }
