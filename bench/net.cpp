@@ -212,7 +212,7 @@ void load::receive(connection& one) {
   send(one);
 }
 
-void load::turn(int wait_ms) {
+void load::serve_ready(int wait_ms) {
   epoll_event events[512];
   const int n = ::epoll_wait(epoll_, events, 512, wait_ms);
   for (int i = 0; i < n; ++i) {
@@ -229,7 +229,7 @@ double load::run(double seconds) {
     send(one);
   }
   done_ = 0;
-  for (const double end = seconds_now() + seconds; seconds_now() < end;) turn(100);
+  for (const double end = seconds_now() + seconds; seconds_now() < end;) serve_ready(100);
   return static_cast<double>(done_);
 }
 
@@ -243,11 +243,11 @@ void load::exchange(std::size_t packages_each) {
   const std::size_t all = packages_each * connections_.size();
   for (const double end = seconds_now() + 60; done_ < all;) {
     if (seconds_now() > end) fail("replies are missing");
-    turn(100);
+    serve_ready(100);
   }
 }
 
-void load::exchange_in_turn(std::size_t payload) {
+void load::exchange_one_by_one(std::size_t payload) {
   how_.payload = payload;
   how_.in_flight = 1;
   limit_each_ = 1;
@@ -258,7 +258,7 @@ void load::exchange_in_turn(std::size_t payload) {
     send(one);
     for (const double end = seconds_now() + 60; one.received < how_.frame();) {
       if (seconds_now() > end) fail("a reply is missing");
-      turn(100);
+      serve_ready(100);
     }
     std::vector<char>().swap(one.ring);
   }

@@ -46,7 +46,7 @@ class load {
   void exchange(std::size_t packages_each);
 
   /// Sends one package of that size on one connection after the other, as the last thing. Nothing may be in flight.
-  void exchange_in_turn(std::size_t payload);
+  void exchange_one_by_one(std::size_t payload);
 
   /// From now on the roundtrip times are kept, in microseconds; for one in flight.
   void keep_times() { keeps_times_ = true; }
@@ -67,7 +67,7 @@ class load {
   void allow(connection& one, std::size_t packages);
   void send(connection& one);
   void receive(connection& one);
-  void turn(int wait_ms);
+  void serve_ready(int wait_ms);
 
   shape how_;
   int epoll_ = -1;

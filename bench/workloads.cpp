@@ -51,7 +51,7 @@ outcome measure_memory(const shape& how, const peer& server) {
   result.values.push_back(each());
   small.exchange(32);
   result.values.push_back(each());
-  small.exchange_in_turn(60'000);
+  small.exchange_one_by_one(60'000);
   result.values.push_back(each());
   return result;
 }

@@ -116,13 +116,13 @@ class Runtime {
 
  private:
   /// Under the mutex.
-  detail::io_thread& lane(std::size_t index);
+  detail::io_thread& io(std::size_t index);
 
   const detail::process_mark process_;
   std::mutex mutex_;
   std::size_t threads_ = 1;
   std::size_t next_ = 0;
-  std::vector<detail::io_thread*> lanes_;
+  std::vector<detail::io_thread*> io_threads_;
 };
 
 }  // namespace gtcp

@@ -99,8 +99,8 @@ TEST_P(Calls, OfAFewPipelinedRequestsAreOneWrite) { expect_writes_of_answers(Get
 TEST_P(Calls, OfManyPipelinedRequestsAreAWriteForEachQuarter) {
   const unsigned parts = std::thread::hardware_concurrency() == 1 ? 1 : 4;
   expect_writes_of_answers(GetParam(), 128, parts);
-  const unsigned turns = GetParam() == answer_kind::callback ? 3 : 0;  // of others, before which all of it leaves
-  expect_writes_of_answers(GetParam(), 1'000, parts + turns);
+  const unsigned yields = GetParam() == answer_kind::callback ? 3 : 0;  // to others, before which all of it leaves
+  expect_writes_of_answers(GetParam(), 1'000, parts + yields);
 }
 
 // Most clients speak first, and have done so when they are accepted.

@@ -39,8 +39,8 @@ using gtcp_test::fault_proxy;
 using gtcp_test::framed;
 using gtcp_test::pattern;
 
-constexpr std::size_t lane_count = 8;
-constexpr std::size_t connections_a_lane = 6;
+constexpr std::size_t listener_count = 8;
+constexpr std::size_t connections_a_listener = 6;
 
 /// Packages of all sizes; a stream is as good as any other.
 std::string make_stream(unsigned seed) {
@@ -67,7 +67,7 @@ std::string read_all(tcp::socket& socket) {
   return bytes;
 }
 
-/// Lane, number, and whether it is the way back.
+/// Listener, number, and whether it is the way back.
 using key = std::tuple<std::size_t, std::size_t, bool>;
 
 /// Sends streams in both directions at once, through one connection after the other; returns what was done to each.
@@ -76,16 +76,16 @@ std::map<key, fault_proxy::trace> carry(std::uint32_t seed, std::string& summary
   tcp::acceptor acceptor(context, tcp::endpoint(asio::ip::address_v4::loopback(), 0));
   std::map<key, fault_proxy::trace> traces;
   fault_proxy proxy(acceptor.local_endpoint().port(),
-                    {.lanes = lane_count, .one_is_spared_in = 4, .seed = seed, .keeps_trace = true});
+                    {.listeners = listener_count, .one_is_spared_in = 4, .seed = seed, .keeps_trace = true});
   const std::string there = make_stream(1);
   const std::string back = make_stream(2);
-  for (std::size_t number = 0; number < connections_a_lane; ++number) {
-    for (std::size_t lane = 0; lane < lane_count; ++lane) {
-      const fault_plan plan = fault_plan::make(seed, lane, number, 4);
+  for (std::size_t number = 0; number < connections_a_listener; ++number) {
+    for (std::size_t listener = 0; listener < listener_count; ++listener) {
+      const fault_plan plan = fault_plan::make(seed, listener, number, 4);
       tcp::socket client(context);
-      client.connect(
-          {asio::ip::address_v4::loopback(),
-           static_cast<asio::ip::port_type>(std::stoi(proxy.address(lane).substr(proxy.address(lane).find(':') + 1)))});
+      client.connect({asio::ip::address_v4::loopback(),
+                      static_cast<asio::ip::port_type>(
+                          std::stoi(proxy.address(listener).substr(proxy.address(listener).find(':') + 1)))});
       tcp::socket server = acceptor.accept();
       std::string came_there;
       std::string came_back;
@@ -120,8 +120,10 @@ std::map<key, fault_proxy::trace> carry(std::uint32_t seed, std::string& summary
       }
     }
   }
-  EXPECT_TRUE(gtcp_test::poll_until([&] { return proxy.traces().size() == 2 * lane_count * connections_a_lane; }));
-  for (fault_proxy::trace& trace : proxy.traces()) traces[{trace.lane, trace.number, trace.back}] = std::move(trace);
+  EXPECT_TRUE(
+      gtcp_test::poll_until([&] { return proxy.traces().size() == 2 * listener_count * connections_a_listener; }));
+  for (fault_proxy::trace& trace : proxy.traces())
+    traces[{trace.listener, trace.number, trace.back}] = std::move(trace);
   summary = proxy.summary();
   for (const fault what : {fault::reset, fault::half_close, fault::cut, fault::truncate})
     EXPECT_GT(proxy.ended_by(what), 0u) << name_of(what);
@@ -152,9 +154,9 @@ TEST(FaultProxy, DoesTheSameAgainForTheSameSeed) {
 TEST(FaultProxy, DoesSomethingElseForAnotherSeed) {
   const auto events = [](std::uint32_t seed) {
     std::vector<std::size_t> all;
-    for (std::size_t lane = 0; lane < 10; ++lane) {
+    for (std::size_t listener = 0; listener < 10; ++listener) {
       for (std::size_t number = 0; number < 10; ++number) {
-        const fault_plan plan = fault_plan::make(seed, lane, number, 2);
+        const fault_plan plan = fault_plan::make(seed, listener, number, 2);
         all.push_back(plan.there.at());
         all.push_back(plan.back.at());
       }
@@ -171,9 +173,9 @@ TEST(FaultProxy, DoesSomethingElseForAnotherSeed) {
 
 TEST(FaultProxy, SparesAsManyAsItIsToldTo) {
   std::array<std::size_t, gtcp_test::fault_kinds> count{};
-  for (std::size_t lane = 0; lane < 40; ++lane) {
+  for (std::size_t listener = 0; listener < 40; ++listener) {
     for (std::size_t number = 0; number < 100; ++number) {
-      const fault_plan plan = fault_plan::make(7, lane, number, 4);
+      const fault_plan plan = fault_plan::make(7, listener, number, 4);
       EXPECT_TRUE(plan.there.what() == fault::none || plan.back.what() == fault::none);
       ++count[static_cast<std::size_t>(std::max(plan.there.what(), plan.back.what()))];
     }

@@ -60,28 +60,28 @@ struct soak {
 
   bool goes_on() const { return steady_clock::now() < end && !testing::Test::HasFailure(); }
 
-  void check_end(std::size_t lane, std::uint32_t number, const std::error_code& error) {
+  void check_end(std::size_t listener, std::uint32_t number, const std::error_code& error) {
     if (!error) return;
     ++failed;
     EXPECT_TRUE(gtcp_test::may_end_with(error)) << error.message();
-    EXPECT_FALSE(proxy.spares(lane, number)) << error.message() << ", without a fault";
+    EXPECT_FALSE(proxy.spares(listener, number)) << error.message() << ", without a fault";
   }
 };
 
 constexpr std::uint32_t longest_life = 400;  // packages
 
-std::uint32_t sender_of(std::size_t lane, std::uint32_t number) {
-  return static_cast<std::uint32_t>(lane) * 1'000'000 + number;
+std::uint32_t sender_of(std::size_t listener, std::uint32_t number) {
+  return static_cast<std::uint32_t>(listener) * 1'000'000 + number;
 }
 
 /// One client after the other, in a coroutine.
-asio::awaitable<void> visit(soak& all, std::size_t lane) {
+asio::awaitable<void> visit(soak& all, std::size_t listener) {
   for (std::uint32_t number = 0; all.goes_on(); ++number) {
     std::error_code error;
-    auto connecting = gtcp::AsyncNewConn(all.proxy.address(lane), error);
+    auto connecting = gtcp::AsyncNewConn(all.proxy.address(listener), error);
     const Conn conn = co_await std::move(connecting);
     ++all.connections;
-    const std::uint32_t sender = sender_of(lane, number);
+    const std::uint32_t sender = sender_of(listener, number);
     dice roll(sender);
     sequence came(sender);
     std::uint32_t sent = 0;
@@ -101,18 +101,18 @@ asio::awaitable<void> visit(soak& all, std::size_t lane) {
       }
       if (failure) error = failure;
     }
-    all.check_end(lane, number, error);
+    all.check_end(listener, number, error);
   }
 }
 
 /// The same in a thread.
-void visit_blocking(soak& all, std::size_t lane) {
+void visit_blocking(soak& all, std::size_t listener) {
   std::string pkg;
   for (std::uint32_t number = 0; all.goes_on(); ++number) {
     std::error_code error;
-    const Conn conn = gtcp::NewConn(all.proxy.address(lane), error);
+    const Conn conn = gtcp::NewConn(all.proxy.address(listener), error);
     ++all.connections;
-    const std::uint32_t sender = sender_of(lane, number);
+    const std::uint32_t sender = sender_of(listener, number);
     dice roll(sender);
     sequence came(sender);
     std::uint32_t sent = 0;
@@ -130,7 +130,7 @@ void visit_blocking(soak& all, std::size_t lane) {
       }
       if (failure) error = failure;
     }
-    all.check_end(lane, number, error);
+    all.check_end(listener, number, error);
   }
 }
 
@@ -165,8 +165,8 @@ TEST(Soak, KeepsManyConnectionsWholeForAWhile) {
   gtcp_test::print_seed();
   const char* const given = std::getenv("GTCP_SOAK_SECONDS");
   const std::chrono::seconds time(given != nullptr ? std::atoi(given) : 2);
-  const std::size_t lanes = connections_allowed(given != nullptr ? 500 : 50);
-  const std::size_t threads = lanes / 25;
+  const std::size_t listeners = connections_allowed(given != nullptr ? 500 : 50);
+  const std::size_t threads = listeners / 25;
   gtcp::ServerOption option;
   option.ErrorCallback = [](const Conn&, std::exception_ptr failure) {
     try {
@@ -178,19 +178,19 @@ TEST(Soak, KeepsManyConnectionsWholeForAWhile) {
   gtcp::Server server("127.0.0.1:0", nullptr, option);
   gtcp_test::echo_checked(server, serving::coroutine);
   server.Start();
-  fault_proxy proxy(server.GetListenedPort(), {.lanes = lanes, .one_is_spared_in = 2});
+  fault_proxy proxy(server.GetListenedPort(), {.listeners = listeners, .one_is_spared_in = 2});
   const auto begin = steady_clock::now();
   soak all{proxy, begin + time};
   std::vector<std::size_t> memory;
   {
     gtcp_test::thread_group blocking;
     std::vector<std::future<void>> coroutines;
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-      if (lane < threads)
-        blocking.run([&all, lane] { visit_blocking(all, lane); });
+    for (std::size_t listener = 0; listener < listeners; ++listener) {
+      if (listener < threads)
+        blocking.run([&all, listener] { visit_blocking(all, listener); });
       else
         coroutines.push_back(
-            asio::co_spawn(gtcp::Runtime::Default().get_executor(), visit(all, lane), asio::use_future));
+            asio::co_spawn(gtcp::Runtime::Default().get_executor(), visit(all, listener), asio::use_future));
     }
     constexpr int looks = 20;
     for (int look = 1; look <= looks; ++look) {

@@ -134,7 +134,7 @@ TEST_P(FaultProxyEcho, DeliversEachPackageOnceOrFailsTheConnection) {
   server.Start();
   std::atomic<std::uint32_t> echoed{0};
   {
-    fault_proxy proxy(server.GetListenedPort(), {.lanes = std::size_t{clients},
+    fault_proxy proxy(server.GetListenedPort(), {.listeners = std::size_t{clients},
                                                  .one_is_spared_in = one_is_spared_in,
                                                  .header_size = std::size_t{tls ? 0u : 2u}});
     gtcp_test::thread_group threads;

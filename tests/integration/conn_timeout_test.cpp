@@ -545,7 +545,7 @@ TEST(Timeouts, OfOneReceiverDoNotDisturbAnother) {
   EXPECT_EQ(patient_too.get(), "two");
 }
 
-TEST(Timeouts, OfAHolderPassTheTurnOn) {
+TEST(Timeouts, OfAHolderPassTheLaneOn) {
   for (const form first : forms) {
     for (const form second : forms) {
       auto [conn, peer] = make_conn_and_peer();

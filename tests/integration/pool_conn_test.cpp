@@ -1024,20 +1024,20 @@ TEST_F(PoolConnWaits, NotOnceItsContextIsGone) {
   Exchange(next, fresh, "the place is free");
 }
 
-TEST_F(PoolConnWaits, NotOnceItsContextIsGoneAlthoughItsTurnHasJustCome) {
+TEST_F(PoolConnWaits, NotOnceItsContextIsGoneAlthoughItsPermitHasJustCome) {
   using gtcp::detail::conn_pool;
-  struct call final : conn_pool::waker {
+  struct call final : conn_pool::bell {
     std::function<void()> function;
-    void wake() noexcept override { function(); }
+    void ring() noexcept override { function(); }
   };
-  struct turn final : conn_pool::turn {
-    using conn_pool::turn::turn;
+  struct permit final : conn_pool::permit {
+    using conn_pool::permit::permit;
     std::shared_ptr<call> told;
-    std::shared_ptr<conn_pool::waker> granted() noexcept override { return told; }
+    std::shared_ptr<conn_pool::bell> granted() noexcept override { return told; }
   };
   const PoolConn held = gtcp::NewPoolConn(address_, one_);
   const std::string key = gtcp::detail::pool_request{address_, 0ns, one_}.key();
-  turn before(1);
+  permit before(1);
   EXPECT_FALSE(Pool().ask(key, before));
   std::optional<asio::io_context> context(std::in_place);
   PoolOption option{.MaxConns = 3};
@@ -1045,7 +1045,7 @@ TEST_F(PoolConnWaits, NotOnceItsContextIsGoneAlthoughItsTurnHasJustCome) {
   gtcp::AsyncNewPoolConn(address_, 0s, option,
                          [](std::error_code, PoolConn) { ADD_FAILURE() << "its context is gone"; });
   context->poll();
-  turn behind(3);
+  permit behind(3);
   behind.told = std::make_shared<call>();
   behind.told->function = [&] { context.reset(); };
   EXPECT_FALSE(Pool().ask(key, behind));

@@ -220,7 +220,7 @@ TEST(AsyncRun, ServesOnAPoolOfThreads) {
     for (int i = 0; i < 8; ++i) {
       threads.emplace_back([&] {
         const Conn conn = NewConn(server.GetListenedAddress());
-        for (int turn = 0; turn < 50; ++turn) right += answers(conn) ? 1 : 0;
+        for (int round = 0; round < 50; ++round) right += answers(conn) ? 1 : 0;
       });
     }
   }

@@ -466,7 +466,7 @@ TEST(ServerHandler, CoroutineStaysOnOneThreadOfTheRuntime) {
   });
   std::vector<Conn> clients;
   for (int i = 0; i < 8; ++i) clients.push_back(server.connect());
-  for (int turn = 0; turn < 20; ++turn) {
+  for (int round = 0; round < 20; ++round) {
     for (const Conn& client : clients) ASSERT_TRUE(answers(client));
   }
   EXPECT_TRUE(same);

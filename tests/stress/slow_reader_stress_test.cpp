@@ -170,9 +170,9 @@ TEST_P(SlowReader, HoldsUpNobodyElseAndNoMoreMemoryThanAllowed) {
   high_water_mark mark(*server);
   peer.get().non_blocking(true);
   std::string_view left = asks;
-  std::size_t turn = 0;
+  std::size_t steps = 0;
   const auto ask_and_look = [&] {
-    if (turn++ % 8 != 0) return;  // looking takes as long as an answer
+    if (steps++ % 8 != 0) return;  // looking takes as long as an answer
     std::error_code ignored;
     left.remove_prefix(peer.get().write_some(asio::buffer(left), ignored));
     mark.look();

@@ -6,9 +6,9 @@
 // single bytes, joins it, delays it, holds it up; and some of them it ends at a byte of its choice: with a reset, by
 // closing one direction, by cutting both inside of a package, or by losing all that follows.
 //
-// What it does to a connection follows from the seed, the lane on which it came, and how many came on that lane before:
-// which byte is the last one of each piece, where it waits and for how long, and where it ends. The system's are only
-// the moments at which bytes come.
+// What it does to a connection follows from the seed, the listener on which it came, and how many came on that listener
+// before: which byte is the last one of each piece, where it waits and for how long, and where it ends. The system's
+// are only the moments at which bytes come.
 
 #include "support/stress_support.hpp"
 
@@ -107,8 +107,8 @@ struct fault_plan {
 
   bool spares() const noexcept { return there.what() == fault::none && back.what() == fault::none; }
 
-  static fault_plan make(std::uint32_t seed, std::size_t lane, std::size_t number, std::size_t one_is_spared_in) {
-    const auto base = static_cast<std::uint32_t>(3 * (lane * 1'000'000 + number));
+  static fault_plan make(std::uint32_t seed, std::size_t listener, std::size_t number, std::size_t one_is_spared_in) {
+    const auto base = static_cast<std::uint32_t>(3 * (listener * 1'000'000 + number));
     dice roll(seed, base);
     const bool is_spared = roll.one_in(one_is_spared_in);
     const auto what = is_spared ? fault::none : static_cast<fault>(1 + roll(fault_kinds - 1));
@@ -121,7 +121,7 @@ struct fault_plan {
 class fault_proxy {
  public:
   struct option {
-    std::size_t lanes = 1;
+    std::size_t listeners = 1;
     std::size_t one_is_spared_in = 1;  ///< connections; 1: all are
     std::size_t header_size = 2;       ///< of the packages that pass, of which a cut is inside; 0: there are none
     std::uint32_t seed = gtcp_test::seed();
@@ -130,10 +130,10 @@ class fault_proxy {
 
   fault_proxy(int server_port, const option& settings)
       : settings_(settings), server_(asio::ip::address_v4::loopback(), static_cast<asio::ip::port_type>(server_port)) {
-    for (std::size_t lane = 0; lane < settings.lanes; ++lane) {
+    for (std::size_t listener = 0; listener < settings.listeners; ++listener) {
       acceptors_.push_back(std::make_unique<asio::ip::tcp::acceptor>(
           context_, asio::ip::tcp::endpoint(asio::ip::address_v4::loopback(), 0)));
-      asio::co_spawn(context_, accept(lane), asio::detached);
+      asio::co_spawn(context_, accept(listener), asio::detached);
     }
     thread_ = std::thread([this] { context_.run(); });
   }
@@ -144,14 +144,14 @@ class fault_proxy {
   fault_proxy(const fault_proxy&) = delete;
   fault_proxy& operator=(const fault_proxy&) = delete;
 
-  /// Where clients connect to. The decisions about connections can be repeated if those on a lane come one by one.
-  std::string address(std::size_t lane = 0) const {
-    return "127.0.0.1:" + std::to_string(acceptors_[lane]->local_endpoint().port());
+  /// Where clients connect to. The decisions about connections can be repeated if those on a listener come one by one.
+  std::string address(std::size_t listener = 0) const {
+    return "127.0.0.1:" + std::to_string(acceptors_[listener]->local_endpoint().port());
   }
 
-  /// Whether the connection that was the `number`th on its lane, from 0 on, is never ended.
-  bool spares(std::size_t lane, std::size_t number) const {
-    return fault_plan::make(settings_.seed, lane, number, settings_.one_is_spared_in).spares();
+  /// Whether the connection that was the `number`th on its listener, from 0 on, is never ended.
+  bool spares(std::size_t listener, std::size_t number) const {
+    return fault_plan::make(settings_.seed, listener, number, settings_.one_is_spared_in).spares();
   }
 
   /// How many connections were ended in that way.
@@ -166,7 +166,7 @@ class fault_proxy {
 
   /// What was done to one direction of a connection: "offset what" for each wait, and for its end.
   struct trace {
-    std::size_t lane = 0;
+    std::size_t listener = 0;
     std::size_t number = 0;
     bool back = false;
     fault planned = fault::none;
@@ -199,11 +199,12 @@ class fault_proxy {
     std::size_t announced = 0;
   };
 
-  asio::awaitable<void> accept(std::size_t lane) {
+  asio::awaitable<void> accept(std::size_t listener) {
     for (std::size_t number = 0;; ++number) {
       const auto pair = std::make_shared<link>(context_);
       std::error_code error;
-      auto accepting = acceptors_[lane]->async_accept(pair->client, asio::redirect_error(asio::use_awaitable, error));
+      auto accepting =
+          acceptors_[listener]->async_accept(pair->client, asio::redirect_error(asio::use_awaitable, error));
       co_await std::move(accepting);
       if (error) continue;
       auto connecting = pair->server.async_connect(server_, asio::redirect_error(asio::use_awaitable, error));
@@ -214,14 +215,14 @@ class fault_proxy {
         one->non_blocking(true, error);
       }
       ++connections_;
-      const fault_plan plan = fault_plan::make(settings_.seed, lane, number, settings_.one_is_spared_in);
+      const fault_plan plan = fault_plan::make(settings_.seed, listener, number, settings_.one_is_spared_in);
       asio::co_spawn(context_,
                      pass(std::make_unique<stream>(stream{pair, pair->client, pair->server, plan.there,
-                                                          trace{lane, number, false, plan.there.what(), {}}})),
+                                                          trace{listener, number, false, plan.there.what(), {}}})),
                      asio::detached);
       asio::co_spawn(context_,
                      pass(std::make_unique<stream>(stream{pair, pair->server, pair->client, plan.back,
-                                                          trace{lane, number, true, plan.back.what(), {}}})),
+                                                          trace{listener, number, true, plan.back.what(), {}}})),
                      asio::detached);
     }
   }

@@ -156,14 +156,14 @@ TEST_F(Lane, RunsALongQueueWithoutAStackForEach) {
 
 TEST_F(Lane, NeverLosesOrDoublesItselfAmongThreads) {
   constexpr int threads = 4;
-  constexpr int turns = 3000;
+  constexpr int rounds = 3000;
   int inside = 0;  // guarded by the lane alone
   std::atomic<int> withdrawn{0};
   std::vector<std::thread> all;
   for (int id = 0; id < threads; ++id) {
     all.emplace_back([&, id] {
       unsigned random = static_cast<unsigned>(id) * 7919 + 1;
-      for (int turn = 0; turn < turns; ++turn) {
+      for (int round = 0; round < rounds; ++round) {
         random = random * 1664525u + 1013904223u;
         if (!way.try_lock()) {
           sleeper self;

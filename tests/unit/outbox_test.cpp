@@ -414,7 +414,7 @@ TEST_F(Outbox, NobodyPassesAWaitingAsynchronousSend) {
   sender large(pattern(99));
   sender small("s");
   EXPECT_EQ(large.go(out), send_outcome::waiting);
-  EXPECT_EQ(small.go(out, false), send_outcome::refused) << "there would be room, but not its turn";
+  EXPECT_EQ(small.go(out, false), send_outcome::refused) << "there would be room, but others are before it";
   EXPECT_EQ(small.go(out), send_outcome::waiting);
   unblock();
   make_writable();
@@ -716,7 +716,7 @@ TEST_F(Outbox, ADirectSendByAThreadReturnsWhenItIsWithTheSystem) {
   EXPECT_EQ(sink.written(), framed("one") + framed("two"));
 }
 
-// ---- Threads that write in turns
+// ---- Threads that claim to write
 
 /// A package of a thread that has to be with the system, step by step.
 class claimant {
@@ -771,7 +771,7 @@ TEST_F(Outbox, WhatIsKeptBackGoesOutWhenWhoWaitedGivesUp) {
   EXPECT_EQ(sink.written(), framed("one") + framed("three")) << "withdrawn whole";
 }
 
-TEST_F(Outbox, AThreadThatWaitsForItsTurnGoesBehindWhatCameMeanwhile) {
+TEST_F(Outbox, AThreadThatWaitsForItsClaimGoesBehindWhatCameMeanwhile) {
   outbox& out = make();
   claimant two("two");
   sender three("three");
@@ -803,7 +803,7 @@ TEST_F(Outbox, TheRestOfAThreadsPackageGoesOutBeforeWhatCameDuringItsWrite) {
   EXPECT_EQ(sink.written(), framed("one") + framed("three") + framed("two"));
 }
 
-TEST_F(Outbox, CloseEndsTheWaitForATurn) {
+TEST_F(Outbox, CloseEndsTheWaitForAClaim) {
   outbox& out = make();
   claimant two("two");
   sink.on_writes({write_step::everything().with([&] {
@@ -816,7 +816,7 @@ TEST_F(Outbox, CloseEndsTheWaitForATurn) {
   EXPECT_EQ(host.drained, 1);
 }
 
-TEST_F(Outbox, AFailedWriteEndsTheWaitForATurn) {
+TEST_F(Outbox, AFailedWriteEndsTheWaitForAClaim) {
   outbox& out = make();
   claimant two("two");
   sink.on_writes({write_step::fails(asio::error::connection_reset).with([&] { two.claim(out); })});

@@ -4,9 +4,9 @@
 
 // The connections that are idle, how many there are to each peer, and who waits for one. It knows nothing of dialing.
 //
-// Everything is counted by key, that is by what tells sockets apart: the address and the socket's options. A turn is
-// the right to one connection; it comes with an idle one, or as the permission to open another one. While anybody waits
-// for a turn nothing is idle, and turns are given in the order in which they were asked for.
+// Everything is counted by key, that is by what tells sockets apart: the address and the socket's options. A permit is
+// the right to one connection; it comes with an idle one, or as the leave to open another one. While anybody waits
+// for a permit nothing is idle, and permits are given in the order in which they were asked for.
 
 #include <gtcp/conn_option.hpp>
 #include <gtcp/detail/conn_lease.hpp>
@@ -46,44 +46,44 @@ class conn_pool {
  public:
   struct group;
 
-  /// Tells a coroutine that its turn was granted.
-  class waker {
+  /// Tells a coroutine that its permit was granted.
+  class bell {
    public:
-    virtual ~waker() = default;
-    virtual void wake() noexcept = 0;
+    virtual ~bell() = default;
+    virtual void ring() noexcept = 0;
 
    private:
     friend class conn_pool;
-    std::shared_ptr<waker> next_;
+    std::shared_ptr<bell> next_;
   };
 
-  /// One that was asked for, by a thread or a coroutine. Lives until it was granted or withdrawn.
-  class turn {
+  /// Asked for by a thread or a coroutine. Lives until it was granted or withdrawn.
+  class permit {
    public:
-    /// `max_conns`: how many connections there may be when another one is opened for this turn; 0 is no limit.
-    explicit turn(std::size_t max_conns) : max_conns_(max_conns) {}
+    /// `max_conns`: how many connections there may be when another one is opened for this permit; 0 is no limit.
+    explicit permit(std::size_t max_conns) : max_conns_(max_conns) {}
 
     /// Called under the pool's mutex. Returns who is to be told after the mutex was released, if anybody.
-    virtual std::shared_ptr<waker> granted() noexcept = 0;
+    virtual std::shared_ptr<bell> granted() noexcept = 0;
 
     conn_pool::group* group = nullptr;
     raw_connection connection;  ///< empty: another one is to be opened
 
    protected:
-    ~turn() = default;
+    ~permit() = default;
 
    private:
     friend class conn_pool;
     const std::size_t max_conns_;
     bool granted_ = false;
-    turn* next_ = nullptr;
+    permit* next_ = nullptr;
   };
 
-  /// A thread's turn.
-  class thread_turn final : public turn {
+  /// A thread's permit.
+  class thread_permit final : public permit {
    public:
-    using turn::turn;
-    std::shared_ptr<waker> granted() noexcept override {
+    using permit::permit;
+    std::shared_ptr<bell> granted() noexcept override {
       came_.notify_all();
       return nullptr;
     }
@@ -103,8 +103,8 @@ class conn_pool {
     const std::string* key = nullptr;
     std::list<idle_connection> idle;  ///< the one that was used last is at the end, and is used next
     std::size_t open = 0;             ///< idle, lent, or being opened
-    turn* first = nullptr;
-    turn* last = nullptr;
+    permit* first = nullptr;
+    permit* last = nullptr;
   };
 
   conn_pool() = default;
@@ -122,36 +122,36 @@ class conn_pool {
     }
   }
 
-  /// Returns whether the turn was granted at once; else it is queued.
-  bool ask(const std::string& key, turn& asking) {
+  /// Returns whether the permit was granted at once; else it is queued.
+  bool ask(const std::string& key, permit& wanted) {
     const std::lock_guard lock(mutex_);
-    return ask_locked(key, asking);
+    return ask_locked(key, wanted);
   }
 
   /// Asks, and waits in the calling thread.
-  std::error_code ask_and_wait(const std::string& key, thread_turn& asking, clock::time_point until,
+  std::error_code ask_and_wait(const std::string& key, thread_permit& wanted, clock::time_point until,
                                const std::stop_token& stop) {
-    wakers wake;
+    bells ringing;
     std::unique_lock lock(mutex_);
-    if (ask_locked(key, asking)) return {};
-    const auto is_granted = [&] { return asking.granted_; };
+    if (ask_locked(key, wanted)) return {};
+    const auto is_granted = [&] { return wanted.granted_; };
     if (until == no_deadline)
-      asking.came_.wait(lock, stop, is_granted);
+      wanted.came_.wait(lock, stop, is_granted);
     else
-      asking.came_.wait_until(lock, stop, until, is_granted);
-    if (!withdraw_locked(asking, wake)) return {};
+      wanted.came_.wait_until(lock, stop, until, is_granted);
+    if (!withdraw_locked(wanted, ringing)) return {};
     return stop.stop_requested() ? make_error_code(asio::error::operation_aborted) : make_error_code(Errc::Timeout);
   }
 
-  /// Takes a turn out of the queue. False: it was granted meanwhile.
-  bool withdraw(turn& asking) noexcept {
-    wakers wake;
+  /// Takes a permit out of the queue. False: it was granted meanwhile.
+  bool withdraw(permit& wanted) noexcept {
+    bells ringing;
     const std::lock_guard lock(mutex_);
-    return withdraw_locked(asking, wake);
+    return withdraw_locked(wanted, ringing);
   }
 
-  /// Takes another idle connection in place of one that was found dead. False: there is none, and the turn still is the
-  /// permission to open another one.
+  /// Takes another idle connection in place of one that was found dead. False: there is none, and the permit still is
+  /// the permission to open another one.
   bool take_idle_instead(group& of, raw_connection& connection) {
     const std::lock_guard lock(mutex_);
     if (of.idle.empty()) return false;
@@ -173,7 +173,7 @@ class conn_pool {
     entry.back() = {std::move(connection), linger, expiry};
     bool sweeps = false;
     {
-      wakers wake;
+      bells ringing;
       const std::lock_guard lock(mutex_);
       if (to.first == nullptr) {
         to.idle.splice(to.idle.end(), entry);
@@ -181,7 +181,7 @@ class conn_pool {
         if (sweeps) next_sweep_ = expiry;
       } else {
         to.first->connection = std::move(entry.back().connection);
-        grant(to, wake);
+        grant(to, ringing);
       }
     }
     if (sweeps) plan_sweep(expiry);
@@ -189,10 +189,10 @@ class conn_pool {
 
   /// A connection that was lent, or opened, has ended.
   void lose(group& of) noexcept {
-    wakers wake;
+    bells ringing;
     const std::lock_guard lock(mutex_);
     --of.open;
-    serve(of, wake);
+    serve(of, ringing);
     forget_if_empty(of);
   }
 
@@ -228,12 +228,12 @@ class conn_pool {
     return count;
   }
 
-  /// How many turns are asked for and not granted.
+  /// How many permits are asked for and not granted.
   std::size_t waiting_count() const {
     const std::lock_guard lock(mutex_);
     std::size_t count = 0;
     for (const auto& [key, of] : groups_) {
-      for (const turn* waiting = of.first; waiting != nullptr; waiting = waiting->next_) ++count;
+      for (const permit* waiting = of.first; waiting != nullptr; waiting = waiting->next_) ++count;
     }
     return count;
   }
@@ -246,68 +246,68 @@ class conn_pool {
 
  private:
   /// Those who are told when the mutex was released: made before it is taken.
-  class wakers {
+  class bells {
    public:
-    wakers() = default;
-    wakers(const wakers&) = delete;
-    wakers& operator=(const wakers&) = delete;
-    ~wakers() {
-      while (first_ != nullptr) std::exchange(first_, std::move(first_->next_))->wake();
+    bells() = default;
+    bells(const bells&) = delete;
+    bells& operator=(const bells&) = delete;
+    ~bells() {
+      while (first_ != nullptr) std::exchange(first_, std::move(first_->next_))->ring();
     }
-    void add(std::shared_ptr<waker> one) noexcept {
+    void add(std::shared_ptr<bell> one) noexcept {
       if (one == nullptr) return;
       one->next_ = std::move(first_);
       first_ = std::move(one);
     }
 
    private:
-    std::shared_ptr<waker> first_;
+    std::shared_ptr<bell> first_;
   };
 
-  bool ask_locked(const std::string& key, turn& asking) {
+  bool ask_locked(const std::string& key, permit& wanted) {
     const auto [found, is_new] = groups_.try_emplace(key);
     group& of = found->second;
     if (is_new) of.key = &found->first;
-    asking.group = &of;
+    wanted.group = &of;
     if (!of.idle.empty()) {
-      asking.connection = take_last(of);
-      return asking.granted_ = true;
+      wanted.connection = take_last(of);
+      return wanted.granted_ = true;
     }
-    const std::size_t max = asking.max_conns_;
+    const std::size_t max = wanted.max_conns_;
     if (max == 0 || (of.first == nullptr && of.open < max)) {
       ++of.open;
-      return asking.granted_ = true;
+      return wanted.granted_ = true;
     }
-    (of.last != nullptr ? of.last->next_ : of.first) = &asking;
-    of.last = &asking;
+    (of.last != nullptr ? of.last->next_ : of.first) = &wanted;
+    of.last = &wanted;
     return false;
   }
 
-  bool withdraw_locked(turn& asking, wakers& wake) noexcept {
-    if (asking.granted_) return false;
-    group& of = *asking.group;
-    turn* previous = nullptr;
-    for (turn* waiting = of.first; waiting != &asking; waiting = waiting->next_) previous = waiting;
-    (previous != nullptr ? previous->next_ : of.first) = asking.next_;
-    if (of.last == &asking) of.last = previous;
-    serve(of, wake);  // those behind it may be content with more connections
+  bool withdraw_locked(permit& wanted, bells& ringing) noexcept {
+    if (wanted.granted_) return false;
+    group& of = *wanted.group;
+    permit* previous = nullptr;
+    for (permit* waiting = of.first; waiting != &wanted; waiting = waiting->next_) previous = waiting;
+    (previous != nullptr ? previous->next_ : of.first) = wanted.next_;
+    if (of.last == &wanted) of.last = previous;
+    serve(of, ringing);  // those behind it may be content with more connections
     return true;
   }
 
   /// Grants what the number of connections allows.
-  static void serve(group& of, wakers& wake) noexcept {
+  static void serve(group& of, bells& ringing) noexcept {
     while (of.first != nullptr && of.open < of.first->max_conns_) {
       ++of.open;
-      grant(of, wake);
+      grant(of, ringing);
     }
   }
 
-  static void grant(group& of, wakers& wake) noexcept {
-    turn& next = *of.first;
+  static void grant(group& of, bells& ringing) noexcept {
+    permit& next = *of.first;
     of.first = next.next_;
     if (of.first == nullptr) of.last = nullptr;
     next.granted_ = true;
-    wake.add(next.granted());
+    ringing.add(next.granted());
   }
 
   static raw_connection take_last(group& of) noexcept {

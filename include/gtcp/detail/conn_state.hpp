@@ -464,7 +464,7 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   bool tries_again(async_receiver& op, wait_direction wait_for);
 
   /// Under the mutex: goes on after all others that are to run.
-  void await_turn_of(async_receiver& op);
+  void await_others(async_receiver& op);
 
   /// Goes on when half of the outbox is free.
   void await_room(async_receiver& op);

@@ -61,7 +61,7 @@ auto async_guarded(asio::any_io_executor executor, Begin begin, Token&& token) {
 }
 
 /// Lets others run that wait for the coroutine's executor.
-inline asio::awaitable<void> await_turn() {
+inline asio::awaitable<void> await_others() {
   const asio::any_io_executor executor = co_await asio::this_coro::executor;
   std::error_code ignored;
   const auto begin = [executor](auto&& handler) {

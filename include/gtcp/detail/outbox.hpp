@@ -129,7 +129,7 @@ class outbox {
     if (corks_ == 0) flush_and_settle(lock);
   }
 
-  /// The time of outbox_host::await_turn is over. Returns whether it is to be awaited once more.
+  /// The turn of outbox_host::await_turn is over. Returns whether another one is to be awaited.
   bool on_turn(gathering how);
 
   /// The transport takes bytes again. Called for outbox_host::await_writable.

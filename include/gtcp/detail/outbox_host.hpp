@@ -24,7 +24,8 @@ class outbox_host {
  public:
   /// Calls outbox::on_writable() when the transport takes bytes again, from an io thread.
   virtual void await_writable(wait_direction direction) = 0;
-  /// Calls outbox::on_turn() at the end of the time that `how` says, from an io thread. `again`: not the first time.
+  /// Calls outbox::on_turn() at the end of a turn, the time that `how` says, from an io thread. `again`: not the first
+  /// time.
   virtual void await_turn(gathering how, bool again) = 0;
   /// Whether input came, or was waited for, since this was called last.
   virtual bool input_came() noexcept = 0;

@@ -2,7 +2,7 @@
 #ifndef GTCP_DETAIL_POOL_DIAL_HPP
 #define GTCP_DETAIL_POOL_DIAL_HPP
 
-// How one gets a connection out of the pool: wait for a turn, take the idle connection that came with it if it is
+// How one gets a connection out of the pool: wait for a permit, take the idle connection that came with it if it is
 // alive, else open another one. All of it has one deadline, the connector's.
 
 #include <gtcp/conn.hpp>

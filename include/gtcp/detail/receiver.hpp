@@ -106,7 +106,7 @@ class async_receiver : public receiver {
   bool last_try_ = false;
   bool may_end_quietly_ = false;
   bool is_abandoned_ = false;  ///< its context has ended
-  bool tried_again_ = false;   ///< it waited for its turn instead of for input
+  bool tried_again_ = false;   ///< it waited for others instead of for input
   bool wants_write_ = false;   ///< the wait is over, too, when the transport takes bytes
   std::unique_ptr<asio::steady_timer> timer_;
   std::unique_ptr<asio::steady_timer> pause_;  ///< between tries

@@ -230,7 +230,7 @@ class async_accept final : public std::enable_shared_from_this<async_accept>,
 inline asio::awaitable<void> accept_on_strand(std::shared_ptr<server_state> server,
                                               std::shared_ptr<server_listener> listener,
                                               std::shared_ptr<async_accept> accepting, asio::any_io_executor executor) {
-  constexpr int connections_a_turn = 64;
+  constexpr int connections_at_once = 64;
   constexpr auto without_watch = std::chrono::milliseconds(10);
   constexpr auto without_wake = std::chrono::seconds(1);
   const std::shared_ptr<async_accept> loop = std::move(accepting);
@@ -247,9 +247,9 @@ inline asio::awaitable<void> accept_on_strand(std::shared_ptr<server_state> serv
     if (outcome == server_listener::outcome::accepted) {
       pacer.accepted();
       server->serve(*listener, accepted, executor);
-      if (++taken % connections_a_turn != 0) continue;
+      if (++taken % connections_at_once != 0) continue;
       try {
-        auto others = await_turn();
+        auto others = await_others();
         co_await std::move(others);
       } catch (const std::bad_alloc&) {  // the others wait a little longer
       }

@@ -407,7 +407,7 @@ GTCP_DECL bool conn_state::go_on(async_receiver& op, std::error_code stop, std::
       lock.unlock();
       await_room(op);
     } else if (step == progress::must_yield || tries_again(op, wait_for)) {
-      await_turn_of(op);
+      await_others(op);
     } else {
       begin_wait(op.goal);
       await_readable(op, wait_for);
@@ -465,7 +465,7 @@ GTCP_DECL bool conn_state::tries_again(async_receiver& op, wait_direction wait_f
   return op.tried_again_ = true;
 }
 
-GTCP_DECL void conn_state::await_turn_of(async_receiver& op) {
+GTCP_DECL void conn_state::await_others(async_receiver& op) {
   op.stage_ = async_receiver::stage::waiting;
   entrust(op, [&](wait_handler&& handler) { post_to(waiting_executor(), std::move(handler)); });
 }

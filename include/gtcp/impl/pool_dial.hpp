@@ -157,7 +157,7 @@ class pool_lease final : public conn_lease {
 /// Holds the right to one connection, until that is lent.
 class pool_place {
  public:
-  pool_place(conn_pool& pool, conn_pool::turn& granted)
+  pool_place(conn_pool& pool, conn_pool::permit& granted)
       : pool_(pool), group_(granted.group), idle_(std::move(granted.connection)) {}
   ~pool_place() {
     if (group_ == nullptr) return;
@@ -208,9 +208,9 @@ inline std::error_code run(pool_job& job, const std::stop_token& stop) {
   if (on_runtime_thread()) return Errc::WouldDeadlock;
   const pool_request& request = job.request;
   conn_pool& pool = per_process<conn_pool>::instance();
-  conn_pool::thread_turn turn(request.option.MaxConns);
-  if (const auto ec = pool.ask_and_wait(request.key(), turn, job.connecting->deadline(), stop)) return ec;
-  pool_place place(pool, turn);
+  conn_pool::thread_permit permit(request.option.MaxConns);
+  if (const auto ec = pool.ask_and_wait(request.key(), permit, job.connecting->deadline(), stop)) return ec;
+  pool_place place(pool, permit);
   if (place.lend_idle(request, job.lent)) return {};
   Conn fresh;
   if (const auto ec = job.connecting->run(stop, fresh)) return ec;
@@ -229,21 +229,21 @@ GTCP_DECL Conn take_from_pool(pool_request request, const char* name, const OnEr
 
 // ---- Asynchronous
 
-/// A coroutine's turn, which it may leave at any time. Used on one strand.
-class async_turn final : public conn_pool::turn {
+/// A coroutine's permit, which it may leave at any time. Used on one strand.
+class async_permit final : public conn_pool::permit {
  public:
-  async_turn(conn_pool& pool, std::size_t max_conns, const asio::any_io_executor& strand)
-      : turn(max_conns), pool_(pool), bell_(std::make_shared<bell>(strand)) {
+  async_permit(conn_pool& pool, std::size_t max_conns, const asio::any_io_executor& strand)
+      : permit(max_conns), pool_(pool), bell_(std::make_shared<strand_bell>(strand)) {
     bell_->join_context();
   }
-  ~async_turn() {
+  ~async_permit() {
     if (asked_ && (!waits_ || !pool_.withdraw(*this))) {
       const pool_place unused(pool_, *this);  // it was granted, and nobody wants it any more
     }
     bell_->end();
   }
-  async_turn(const async_turn&) = delete;
-  async_turn& operator=(const async_turn&) = delete;
+  async_permit(const async_permit&) = delete;
+  async_permit& operator=(const async_permit&) = delete;
 
   /// Returns whether it was granted at once.
   bool ask(const std::string& key) {
@@ -252,7 +252,7 @@ class async_turn final : public conn_pool::turn {
     return !waits_;
   }
 
-  asio::steady_timer& gate() noexcept { return bell_->gate(); }
+  asio::steady_timer& timer() noexcept { return bell_->timer(); }
 
   /// Whether it was granted; if not it is not asked for any longer.
   bool end_waiting() {
@@ -265,24 +265,24 @@ class async_turn final : public conn_pool::turn {
   /// The place is its taker's now.
   void taken() noexcept { asked_ = false; }
 
-  std::shared_ptr<conn_pool::waker> granted() noexcept override { return bell_; }
+  std::shared_ptr<conn_pool::bell> granted() noexcept override { return bell_; }
 
  private:
-  /// Opens the gate. The pool may still have it when the turn, and its context, are gone: then it must not touch what
-  /// belongs to that.
-  class bell final : public conn_pool::waker, public std::enable_shared_from_this<bell> {
+  /// Ends the wait for the permit. The pool may still have it when the permit, and its context, are gone: then it must
+  /// not touch what belongs to that.
+  class strand_bell final : public conn_pool::bell, public std::enable_shared_from_this<strand_bell> {
    public:
-    explicit bell(const asio::any_io_executor& strand) : strand_(strand), gate_(std::in_place, strand) {}
+    explicit strand_bell(const asio::any_io_executor& strand) : strand_(strand), timer_(std::in_place, strand) {}
 
     void join_context() { membership_.emplace(strand_, shared_from_this()); }
-    asio::steady_timer& gate() noexcept { return *gate_; }
+    asio::steady_timer& timer() noexcept { return *timer_; }
 
-    void wake() noexcept override {
+    void ring() noexcept override {
       insist([this] {
         const std::lock_guard lock(mutex_);
         if (!rings_) return;
         asio::post(strand_, [self = shared_from_this()] {
-          if (self->gate_) self->gate_->cancel();
+          if (self->timer_) self->timer_->cancel();
         });
       });
     }
@@ -297,7 +297,7 @@ class async_turn final : public conn_pool::turn {
     void end() noexcept {
       const std::lock_guard lock(mutex_);
       rings_ = false;
-      gate_.reset();
+      timer_.reset();
       strand_ = {};
     }
 
@@ -305,12 +305,12 @@ class async_turn final : public conn_pool::turn {
     std::mutex mutex_;
     bool rings_ = true;
     asio::any_io_executor strand_;
-    std::optional<asio::steady_timer> gate_;  ///< used on the strand
+    std::optional<asio::steady_timer> timer_;  ///< used on the strand
     std::optional<context_membership> membership_;
   };
 
   conn_pool& pool_;
-  std::shared_ptr<bell> bell_;
+  std::shared_ptr<strand_bell> bell_;
   bool asked_ = false;
   bool waits_ = false;
 };
@@ -319,22 +319,22 @@ GTCP_DECL asio::awaitable<void> await_lent(std::shared_ptr<pool_job> job, asio::
   auto enabling = asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
   co_await std::move(enabling);
   conn_pool& pool = per_process<conn_pool>::instance();
-  async_turn turn(pool, job->request.option.MaxConns, strand);
-  if (!turn.ask(job->request.key())) {
+  async_permit permit(pool, job->request.option.MaxConns, strand);
+  if (!permit.ask(job->request.key())) {
     std::error_code ended;
-    turn.gate().expires_at(job->connecting->deadline());
-    const auto begin = [&turn](auto&& handler) { turn.gate().async_wait(std::move(handler)); };
+    permit.timer().expires_at(job->connecting->deadline());
+    const auto begin = [&permit](auto&& handler) { permit.timer().async_wait(std::move(handler)); };
     auto waiting = async_guarded(strand, begin, asio::redirect_error(asio::use_awaitable, ended));
     co_await std::move(waiting);
-    if (!turn.end_waiting()) {
+    if (!permit.end_waiting()) {
       job->error = !ended                                    ? make_error_code(Errc::Timeout)
                    : ended == asio::error::operation_aborted ? make_error_code(asio::error::operation_aborted)
                                                              : ended;
       co_return;
     }
   }
-  pool_place place(pool, turn);
-  turn.taken();
+  pool_place place(pool, permit);
+  permit.taken();
   if (place.lend_idle(job->request, job->lent)) co_return;
   Conn fresh;
   auto running = job->connecting->run(strand, fresh);

@@ -26,7 +26,7 @@ namespace gtcp {
 
 GTCP_DECL Runtime::~Runtime() {
   if (process_.is_inherited()) return;  // the threads are not here, and what they had locked stays so
-  for (detail::io_thread* lane : lanes_) lane->end();
+  for (detail::io_thread* thread : io_threads_) thread->end();
 }
 
 GTCP_DECL void Runtime::SetThreads(int threads) {
@@ -41,20 +41,20 @@ GTCP_DECL void Runtime::SetThreads(int threads) {
 GTCP_DECL asio::any_io_executor Runtime::get_executor() {
   const std::lock_guard lock(mutex_);
   try {
-    return lane(next_++ % threads_).get_executor();
+    return io(next_++ % threads_).get_executor();
   } catch (const std::exception&) {
-    for (detail::io_thread* other : lanes_) {
+    for (detail::io_thread* other : io_threads_) {
       if (other->started()) return other->get_executor();
     }
     throw;
   }
 }
 
-GTCP_DECL detail::io_thread& Runtime::lane(std::size_t index) {
-  lanes_.reserve(index + 1);
-  while (lanes_.size() <= index) lanes_.push_back(new detail::io_thread);
-  if (!lanes_[index]->started()) lanes_[index]->start();
-  return *lanes_[index];
+GTCP_DECL detail::io_thread& Runtime::io(std::size_t index) {
+  io_threads_.reserve(index + 1);
+  while (io_threads_.size() <= index) io_threads_.push_back(new detail::io_thread);
+  if (!io_threads_[index]->started()) io_threads_[index]->start();
+  return *io_threads_[index];
 }
 
 GTCP_DECL void detail::io_thread::start() {
@@ -93,8 +93,8 @@ GTCP_DECL void detail::io_thread::report(const char* what) noexcept {
 }
 
 GTCP_DECL bool detail::io_thread::is_one(const asio::execution_context& context) noexcept {
-  for (const io_thread* lane = all().load(); lane != nullptr; lane = lane->next_) {
-    if (static_cast<const asio::execution_context*>(lane) == &context) return true;
+  for (const io_thread* thread = all().load(); thread != nullptr; thread = thread->next_) {
+    if (static_cast<const asio::execution_context*>(thread) == &context) return true;
   }
   return false;
 }
