@@ -9,7 +9,6 @@
 #include "support/conn_pair.hpp"
 #include "support/forms.hpp"
 #include "support/no_threads.hpp"
-#include "support/sanitizers.hpp"
 
 #include <gtest/gtest.h>
 
@@ -555,13 +554,7 @@ TEST(NewConn, IsRefusedOnAnIoThread) {
   std::_Exit(0);
 }
 
-TEST(DialDeathTest, SaysThatThereIsNoThreadToResolveAName) {
-#if GTCP_TESTS_SANITIZED
-  GTEST_SKIP() << "a sanitizer needs the memory that this test takes away";
-#endif
-  testing::FLAGS_gtest_death_test_style = "threadsafe";
-  EXPECT_EXIT(dial_without_threads(), testing::ExitedWithCode(0), "");
-}
+TEST(DialDeathTest, SaysThatThereIsNoThreadToResolveAName) { expect_well_without_threads(dial_without_threads); }
 
 #endif
 

@@ -5,6 +5,7 @@
 #include <gtcp/pool_conn.hpp>
 #include <gtcp/server.hpp>
 
+#include "support/child_process.hpp"
 #include "support/conn_pair.hpp"
 #include "support/descriptors.hpp"
 #include "support/forms.hpp"
@@ -1660,15 +1661,13 @@ TEST_F(PoolTest, LetsTheChildsCopiesGo) {
 }
 
 TEST_F(PoolTest, IsThereUntilTheProcessEnds) {
-  const auto style = std::exchange(testing::GTEST_FLAG(death_test_style), "threadsafe");
   const auto leave_some = [&] {
     static PoolConn dropped_at_exit;
     dropped_at_exit = gtcp::NewPoolConn(address_);
     gtcp::NewPoolConn(address_).Close();
     std::exit(Pool().idle_count() == 1 ? 0 : 1);
   };
-  EXPECT_EXIT(leave_some(), testing::ExitedWithCode(0), "");
-  testing::GTEST_FLAG(death_test_style) = style;
+  gtcp_test::expect_well_in_child(leave_some);
 }
 
 #endif

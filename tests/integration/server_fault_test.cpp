@@ -14,7 +14,6 @@
 #include "support/no_threads.hpp"
 #include "support/poll_until.hpp"
 #include "support/running_server.hpp"
-#include "support/sanitizers.hpp"
 
 #include <asio/error.hpp>
 #include <asio/io_context.hpp>
@@ -112,7 +111,6 @@ class ServerDeathTest : public testing::TestWithParam<kind> {
  protected:
   void SetUp() override {
     if (sanitizer_needs_descriptors()) GTEST_SKIP() << "a sanitizer needs the descriptors that this test takes away";
-    testing::FLAGS_gtest_death_test_style = "threadsafe";
   }
 };
 
@@ -155,7 +153,7 @@ std::vector<int> take_all_descriptors() {
 }
 
 TEST_P(ServerDeathTest, GoesOnWhenThereAreDescriptorsAgain) {
-  EXPECT_EXIT(serve_without_descriptors(GetParam()), testing::ExitedWithCode(0), "");
+  expect_well_in_child([] { serve_without_descriptors(GetParam()); });
 }
 
 [[noreturn]] void close_without_descriptors(kind which) {
@@ -174,7 +172,7 @@ TEST_P(ServerDeathTest, GoesOnWhenThereAreDescriptorsAgain) {
 }
 
 TEST_P(ServerDeathTest, ClosesWhileThereAreNoDescriptors) {
-  EXPECT_EXIT(close_without_descriptors(GetParam()), testing::ExitedWithCode(0), "");
+  expect_well_in_child([] { close_without_descriptors(GetParam()); });
 }
 
 [[noreturn]] void serve_without_threads() {
@@ -199,11 +197,7 @@ TEST_P(ServerDeathTest, ClosesWhileThereAreNoDescriptors) {
 }
 
 TEST(ServerThreadsDeathTest, LosesOnlyTheConnectionForWhichThereIsNoThread) {
-#if GTCP_TESTS_SANITIZED
-  GTEST_SKIP() << "a sanitizer needs the memory that this test takes away";
-#endif
-  testing::FLAGS_gtest_death_test_style = "threadsafe";
-  EXPECT_EXIT(serve_without_threads(), testing::ExitedWithCode(0), "");
+  expect_well_without_threads(serve_without_threads);
 }
 
 TEST(Server, BelongsToTheParentAfterAFork) {

@@ -167,7 +167,6 @@ class NoDescriptorsDeathTest : public testing::TestWithParam<std::tuple<serving,
  protected:
   void SetUp() override {
     if (gtcp_test::sanitizer_needs_descriptors()) GTEST_SKIP() << "a sanitizer needs the descriptors";
-    testing::FLAGS_gtest_death_test_style = "threadsafe";
   }
 };
 std::string name_of(const testing::TestParamInfo<std::tuple<serving, accepting>>& one) {
@@ -182,8 +181,8 @@ INSTANTIATE_TEST_SUITE_P(Handlers, NoDescriptorsDeathTest,
 TEST_P(NoDescriptorsDeathTest, LetAServerRestAndGoOnAtOnce) {
   const auto [which, accepts] = GetParam();
   const auto clients = static_cast<std::size_t>(gtcp_test::rounds(300, 1000));
-  EXPECT_EXIT(serve_with_few_descriptors(which, accepts, std::max<std::size_t>(clients, 100)),
-              testing::ExitedWithCode(0), "");
+  gtcp_test::expect_well_in_child(
+      [&] { serve_with_few_descriptors(which, accepts, std::max<std::size_t>(clients, 100)); });
 }
 
 }  // namespace

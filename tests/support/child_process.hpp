@@ -4,6 +4,8 @@
 
 // For tests that take something away from their process, and so run in one of their own: a death test of gtest.
 
+#include <gtest/gtest.h>
+
 #include <cstdlib>
 #include <iostream>
 
@@ -13,6 +15,14 @@ namespace gtcp_test {
 
 /// UBSan's check of dynamic types opens a pipe, and takes it for a wrong type when it can't.
 inline bool sanitizer_needs_descriptors() { return __ubsan_handle_dynamic_type_cache_miss != nullptr; }
+
+/// Runs `body`, which ends its process with 0 if all is well, in a process of its own that is made anew: it has one
+/// thread, whatever the parent has begun.
+template <class Body>
+void expect_well_in_child(const Body& body) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(body(), testing::ExitedWithCode(0), "");
+}
 
 }  // namespace gtcp_test
 

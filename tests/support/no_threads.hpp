@@ -6,6 +6,9 @@
 // the memory, too.
 
 #include "support/child_process.hpp"
+#include "support/sanitizers.hpp"
+
+#include <gtest/gtest.h>
 
 #include <cstddef>
 #include <fstream>
@@ -47,6 +50,15 @@ class no_threads {
 
   rlimit before_ = {};
 };
+
+/// expect_well_in_child() for a `body` that uses no_threads; the last thing that a test does.
+template <class Body>
+void expect_well_without_threads(const Body& body) {
+#if GTCP_TESTS_SANITIZED
+  GTEST_SKIP() << "a sanitizer needs the memory that this test takes away";
+#endif
+  expect_well_in_child(body);
+}
 
 }  // namespace gtcp_test
 
