@@ -9,7 +9,7 @@
 #include <gtcp/detail/block_pool.hpp>
 #include <gtcp/detail/config.hpp>
 #include <gtcp/detail/per_process.hpp>
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_process.hpp>
 #include <gtcp/error.hpp>
 
 #include <asio/any_io_executor.hpp>

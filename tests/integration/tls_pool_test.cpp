@@ -4,7 +4,9 @@
 
 #include <gtcp/detail/conn_pool.hpp>
 #include <gtcp/detail/conn_state.hpp>
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_base.hpp>
+#include <gtcp/detail/platform_io.hpp>
+#include <gtcp/detail/platform_wait.hpp>
 #include <gtcp/pool_conn.hpp>
 #include <gtcp/runtime.hpp>
 #include <gtcp/server.hpp>

@@ -4,7 +4,7 @@
 
 // Runs a scenario again and again, with another allocation failing each time, until none is left that could fail.
 
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_wait.hpp>
 #include <gtcp/runtime.hpp>
 
 #include "support/allocation_faults.hpp"

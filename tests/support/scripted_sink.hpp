@@ -5,7 +5,9 @@
 // A transport without a socket, whose every write does what a script says, and a descriptor beside it that is writable
 // when the test wants it to be.
 
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_base.hpp>
+#include <gtcp/detail/platform_io.hpp>
+#include <gtcp/detail/platform_wait.hpp>
 #include <gtcp/detail/transport.hpp>
 
 #include <asio/buffer.hpp>

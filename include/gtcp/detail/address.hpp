@@ -4,7 +4,7 @@
 
 // Addresses as text: "host:port", "[::1]:8999", ":8999", "unix:/path". Reading them, and writing endpoints.
 
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_address.hpp>
 #include <gtcp/error.hpp>
 
 #include <asio/ip/address.hpp>

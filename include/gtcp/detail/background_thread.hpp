@@ -2,7 +2,7 @@
 #ifndef GTCP_DETAIL_BACKGROUND_THREAD_HPP
 #define GTCP_DETAIL_BACKGROUND_THREAD_HPP
 
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_process.hpp>
 #include <gtcp/error.hpp>
 
 #include <new>

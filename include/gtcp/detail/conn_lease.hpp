@@ -8,7 +8,9 @@
 // has a state of their own. So a connection is as new each time by itself, its deadlines and settings too, and handles
 // that a borrower kept name a closed connection, not the next borrower's.
 
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_base.hpp>
+#include <gtcp/detail/platform_socket.hpp>
+#include <gtcp/detail/platform_wait.hpp>
 #include <gtcp/detail/transport.hpp>
 
 #include <atomic>

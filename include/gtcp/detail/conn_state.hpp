@@ -25,6 +25,10 @@
 #include <gtcp/detail/lane.hpp>
 #include <gtcp/detail/outbox.hpp>
 #include <gtcp/detail/peer_limits.hpp>
+#include <gtcp/detail/platform_address.hpp>
+#include <gtcp/detail/platform_base.hpp>
+#include <gtcp/detail/platform_process.hpp>
+#include <gtcp/detail/platform_wait.hpp>
 #include <gtcp/detail/rearm_gate.hpp>
 #include <gtcp/detail/receiver.hpp>
 #include <gtcp/detail/recv_goal.hpp>

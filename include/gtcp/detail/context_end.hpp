@@ -8,7 +8,7 @@
 // First: Asio must see the library's feature macros, and the same ones in every file.
 #include <cstddef>
 
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_process.hpp>
 
 #include <asio/any_io_executor.hpp>
 #include <asio/execution/context.hpp>

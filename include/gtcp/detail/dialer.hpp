@@ -8,7 +8,9 @@
 #include <gtcp/conn_option.hpp>
 #include <gtcp/detail/address.hpp>
 #include <gtcp/detail/config.hpp>
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_address.hpp>
+#include <gtcp/detail/platform_base.hpp>
+#include <gtcp/detail/platform_socket.hpp>
 #include <gtcp/detail/time_limit.hpp>
 
 #include <asio/any_io_executor.hpp>

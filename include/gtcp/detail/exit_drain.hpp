@@ -5,7 +5,8 @@
 // Lets the end of the process wait, within limits, for what io threads are still delivering.
 
 #include <gtcp/detail/per_process.hpp>
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_base.hpp>
+#include <gtcp/detail/platform_process.hpp>
 #include <gtcp/runtime.hpp>
 
 #include <algorithm>

@@ -4,7 +4,8 @@
 
 // Tells those who have run out of descriptors when one was closed by the library, whoever had it.
 
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_base.hpp>
+#include <gtcp/detail/platform_process.hpp>
 
 #include <atomic>
 #include <condition_variable>
@@ -109,8 +110,6 @@ union freed_descriptors::never_destroyed {
 };
 inline freed_descriptors::never_destroyed freed_descriptors::first_;
 constinit inline std::atomic<freed_descriptors*> freed_descriptors::current_{&first_.value};
-
-inline void note_freed_descriptor() noexcept { freed_descriptors::of_this_process().note(); }
 
 }  // namespace gtcp::detail
 

@@ -31,7 +31,8 @@
 #include <gtcp/detail/outbox_host.hpp>
 #include <gtcp/detail/outbox_waiter.hpp>
 #include <gtcp/detail/pkg_writer.hpp>
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_base.hpp>
+#include <gtcp/detail/platform_wait.hpp>
 #include <gtcp/detail/send_pace.hpp>
 #include <gtcp/detail/short_mutex.hpp>
 #include <gtcp/detail/transport.hpp>

@@ -4,7 +4,8 @@
 
 // What the outbox asks of the connection around it, and how long it may hold packages back.
 
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_base.hpp>
+#include <gtcp/detail/platform_wait.hpp>
 
 namespace gtcp::detail {
 

@@ -6,7 +6,8 @@
 
 #include <gtcp/detail/copy_bytes.hpp>
 #include <gtcp/detail/pkg_writer.hpp>
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_base.hpp>
+#include <gtcp/detail/platform_wait.hpp>
 
 #include <asio/buffer.hpp>
 

@@ -4,7 +4,7 @@
 
 // What a process has one of.
 
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_process.hpp>
 
 #include <atomic>
 

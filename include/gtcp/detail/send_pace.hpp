@@ -5,7 +5,7 @@
 // Whether the senders of a connection send faster than they can write one package at a time. Then packages had better
 // leave together.
 
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_base.hpp>
 
 #include <algorithm>
 #include <chrono>

@@ -6,6 +6,8 @@
 
 #include <gtcp/conn_option.hpp>
 #include <gtcp/detail/address.hpp>
+#include <gtcp/detail/platform_address.hpp>
+#include <gtcp/detail/platform_io.hpp>
 #include <gtcp/error.hpp>
 #include <gtcp/server_option.hpp>
 #include <gtcp/stats.hpp>

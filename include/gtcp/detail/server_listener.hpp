@@ -8,7 +8,11 @@
 #include <gtcp/detail/address.hpp>
 #include <gtcp/detail/dialer.hpp>
 #include <gtcp/detail/freed_descriptors.hpp>
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_address.hpp>
+#include <gtcp/detail/platform_base.hpp>
+#include <gtcp/detail/platform_process.hpp>
+#include <gtcp/detail/platform_socket.hpp>
+#include <gtcp/detail/platform_wait.hpp>
 #include <gtcp/detail/rearm_gate.hpp>
 #include <gtcp/detail/tcp_settings.hpp>
 #include <gtcp/error.hpp>

@@ -5,7 +5,7 @@
 // The threads in which a server's blocking handlers run, one for each connection. One that is done waits a moment for
 // the next connection, since a new thread costs as much as a short connection does.
 
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_process.hpp>
 #include <gtcp/detail/server_session.hpp>
 
 #include <array>

@@ -6,7 +6,8 @@
 // there, that saves five system calls for each connection.
 
 #include <gtcp/conn_option.hpp>
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_base.hpp>
+#include <gtcp/detail/platform_socket.hpp>
 
 #include <algorithm>
 #include <array>

@@ -4,7 +4,7 @@
 
 // When an operation gives up: at a time of its own, or at the connection's default, which may change meanwhile.
 
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_base.hpp>
 
 #include <algorithm>
 #include <atomic>

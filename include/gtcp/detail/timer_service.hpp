@@ -4,7 +4,8 @@
 
 // The threads of a Timer: who waits for the next beat, who runs callbacks, and when another thread joins.
 
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_base.hpp>
+#include <gtcp/detail/platform_process.hpp>
 #include <gtcp/detail/timer_core.hpp>
 #include <gtcp/detail/timer_entry.hpp>
 

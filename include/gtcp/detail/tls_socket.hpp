@@ -8,7 +8,8 @@
 // the connection ("bad length").
 
 #include <gtcp/detail/byte_buffer.hpp>
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_base.hpp>
+#include <gtcp/detail/platform_io.hpp>
 #include <gtcp/error.hpp>
 
 #include <asio/buffer.hpp>

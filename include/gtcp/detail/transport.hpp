@@ -5,7 +5,10 @@
 // What bytes go through: reading and writing that never waits, and says plainly what to wait for. A layer on top of
 // a plain socket (TLS, a counting one for tests) is another transport.
 
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_base.hpp>
+#include <gtcp/detail/platform_io.hpp>
+#include <gtcp/detail/platform_socket.hpp>
+#include <gtcp/detail/platform_wait.hpp>
 
 #include <asio/buffer.hpp>
 

@@ -4,7 +4,7 @@
 
 // Waiting for a descriptor through Asio, without giving the descriptor to it.
 
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_base.hpp>
 
 #include <asio/any_io_executor.hpp>
 #include <asio/generic/stream_protocol.hpp>

@@ -14,6 +14,7 @@
 // of the default Runtime waits.
 
 #include <gtcp/detail/conn_state.hpp>
+#include <gtcp/detail/platform_io.hpp>
 
 #include <asio/socket_base.hpp>
 #include <asio/steady_timer.hpp>

@@ -5,6 +5,7 @@
 // How a connection begins and ends to exist, and what others ask it.
 
 #include <gtcp/detail/conn_state.hpp>
+#include <gtcp/detail/platform_io.hpp>
 
 #include <asio/any_io_executor.hpp>
 #include <asio/generic/stream_protocol.hpp>

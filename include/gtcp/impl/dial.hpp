@@ -4,6 +4,7 @@
 
 // How a Conn comes to be on the client's side.
 
+#include <gtcp/detail/platform_socket.hpp>
 #include <gtcp/dial.hpp>
 
 #include <asio/awaitable.hpp>

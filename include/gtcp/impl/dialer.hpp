@@ -6,6 +6,7 @@
 
 #include <gtcp/detail/dialer.hpp>
 #include <gtcp/detail/guarded_wait.hpp>
+#include <gtcp/detail/platform_wait.hpp>
 #include <gtcp/detail/tcp_settings.hpp>
 #include <gtcp/detail/watch.hpp>
 

@@ -6,7 +6,7 @@
 
 #include <gtcp/detail/awaited.hpp>
 #include <gtcp/detail/background_thread.hpp>
-#include <gtcp/detail/platform.hpp>
+#include <gtcp/detail/platform_process.hpp>
 #include <gtcp/detail/server_accept.hpp>
 #include <gtcp/detail/server_state.hpp>
 #include <gtcp/detail/short_mutex.hpp>
