@@ -465,7 +465,7 @@ TEST(Fork, LetsAChildDropAServerThatAnotherThreadHasLocked) {
   std::string why;
   ASSERT_FALSE(server->listen(false, why)) << why;
   const held_up changing([&](const std::function<void()>& wait) {
-    server->set_pkg_handlers([&](gtcp::detail::pkg_handlers&) { wait(); });
+    server->config().set_pkg_handlers([&](gtcp::detail::pkg_handlers&) { wait(); });
   });
   child_process child([&] {
     if (server->stats().Conns.BytesIn != 0) return 2;

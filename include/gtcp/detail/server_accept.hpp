@@ -321,7 +321,7 @@ inline bool run_on_runtime(const std::shared_ptr<server_state>& server,
 /// Serves until the listener is closed and every handler has ended. Follows begin_run().
 inline void serve_until_closed(const std::shared_ptr<server_state>& server,
                                const std::shared_ptr<server_listener>& listener) {
-  if (server->serves_on_runtime() && run_on_runtime(server, listener)) return;
+  if (server->config().serves_on_runtime() && run_on_runtime(server, listener)) return;
   run_in_thread(*server, *listener);
 }
 

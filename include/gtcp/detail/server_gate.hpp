@@ -21,6 +21,8 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <mutex>
+#include <new>
 #include <string>
 #include <system_error>
 
@@ -141,6 +143,39 @@ class server_gate {
 
   ServerStats stats_;
   std::map<source_address, std::size_t> sources_;
+};
+
+/// A connection's place behind the gate, until a session has it. Locks the server's mutex.
+class gate_place {
+ public:
+  gate_place(std::mutex& mutex, server_gate& gate) : mutex_(mutex), gate_(gate) {}
+  ~gate_place() {
+    if (!taken_) return;
+    const std::lock_guard lock(mutex_);
+    try {
+      gate_.turn_away(source_, "error");
+    } catch (const std::bad_alloc&) {  // for the name of the reason; all else is done before
+    }
+  }
+  gate_place(const gate_place&) = delete;
+  gate_place& operator=(const gate_place&) = delete;
+
+  /// As server_gate::enter().
+  const char* take(const ServerOption& option, const socket_address& peer) {
+    if (option.MaxConnsPerAddress != 0) source_ = source_address::of(peer);
+    const std::lock_guard lock(mutex_);
+    const char* const refused = gate_.enter(option, source_);
+    taken_ = refused == nullptr;
+    return refused;
+  }
+  const source_address& source() const noexcept { return source_; }
+  void release() noexcept { taken_ = false; }
+
+ private:
+  std::mutex& mutex_;
+  server_gate& gate_;
+  source_address source_;
+  bool taken_ = false;
 };
 
 }  // namespace gtcp::detail

@@ -22,14 +22,6 @@ namespace gtcp::detail {
 
 class server_state;
 
-/// For catch (...): returns what was caught, and passes on what is no exception of C++: a thread that ends itself, by
-/// pthread_exit or because it is cancelled, unwinds its stack in the same way and must not be held up.
-inline std::exception_ptr caught_exception() {
-  std::exception_ptr exception = std::current_exception();
-  if (!exception) throw;
-  return exception;
-}
-
 /// What a server puts between the sockets and the packages of its connections. Thread safety: used by several threads.
 class server_layer {
  public:
@@ -74,6 +66,7 @@ class server_session {
 
  private:
   friend class server_state;
+  friend class session_list;
   class pkg_session;
 
   /// Calls `call`, reports what it throws, and returns whether it threw nothing.

@@ -13,10 +13,13 @@
 #include <gtcp/detail/dialer.hpp>
 #include <gtcp/detail/operation.hpp>
 #include <gtcp/detail/peer_limits.hpp>
+#include <gtcp/detail/server_config.hpp>
 #include <gtcp/detail/server_gate.hpp>
 #include <gtcp/detail/server_handler.hpp>
 #include <gtcp/detail/server_listener.hpp>
+#include <gtcp/detail/server_report.hpp>
 #include <gtcp/detail/server_session.hpp>
+#include <gtcp/detail/session_list.hpp>
 #include <gtcp/detail/session_threads.hpp>
 #include <gtcp/detail/time_limit.hpp>
 #include <gtcp/detail/transport.hpp>
@@ -35,7 +38,6 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -51,60 +53,9 @@ namespace gtcp::detail {
 class server_state : public std::enable_shared_from_this<server_state> {
  public:
   server_state(std::string_view address, server_handler handler, const ServerOption& option)
-      : address_(address), handler_(std::move(handler)), option_(std::make_shared<const ServerOption>(option)) {}
+      : config_(mutex_, address, std::move(handler), option) {}
 
-  // ---- Settings
-
-  void set_address(std::string_view address) {
-    const std::lock_guard lock(mutex_);
-    address_ = address;
-  }
-  std::string address() const {
-    const std::lock_guard lock(mutex_);
-    return address_;
-  }
-  void set_handler(server_handler handler) {
-    std::shared_ptr<const pkg_handlers> replaced;
-    {
-      const std::lock_guard lock(mutex_);
-      std::swap(handler_, handler);
-      if (handler_) replaced = change_pkg_handlers([](pkg_handlers& all) { all.on_pkg = nullptr; });
-    }
-    // The old one is destroyed here, outside of the mutex: it may hold the last handle of a server.
-  }
-  /// Changes what package handlers consist of, for connections that come from now on. One for packages takes the place
-  /// of the handler.
-  template <class Change>
-  void set_pkg_handlers(const Change& change) {
-    server_handler none;
-    std::shared_ptr<const pkg_handlers> replaced;
-    const std::lock_guard lock(mutex_);
-    replaced = change_pkg_handlers(change);
-    if (pkg_handlers_->on_pkg) std::swap(handler_, none);
-  }
-  /// Of connections that come from now on: what `changed(layer)` makes of the one before; nullptr is none.
-  template <class Changed>
-  void change_layer(const Changed& changed) {
-    std::shared_ptr<const server_layer> before;  // ends outside of the lock
-    const std::lock_guard lock(mutex_);
-    before = std::exchange(layer_, changed(layer_));
-  }
-  void set_option(const ServerOption& option) {
-    auto fresh = std::make_shared<const ServerOption>(option);
-    const std::lock_guard lock(mutex_);
-    std::swap(option_, fresh);
-  }
-  void set_error_callback(ServerErrorCallback callback) {
-    std::shared_ptr<const ServerOption> replaced;
-    const std::lock_guard lock(mutex_);
-    auto fresh = std::make_shared<ServerOption>(*option_);
-    fresh->ErrorCallback = std::move(callback);
-    replaced = std::exchange(option_, std::move(fresh));
-  }
-  std::shared_ptr<const ServerOption> option() const {
-    const std::lock_guard lock(mutex_);
-    return option_;
-  }
+  server_config& config() noexcept { return config_; }
 
   int listened_port() const {
     const std::lock_guard lock(mutex_);
@@ -112,8 +63,9 @@ class server_state : public std::enable_shared_from_this<server_state> {
   }
   std::string listened_address() const {
     constexpr std::string_view free_port = ":0";
+    const std::string address = config_.address();
     const std::lock_guard lock(mutex_);
-    const std::string& text = listened_.empty() ? address_ : listened_;
+    const std::string& text = listened_.empty() ? address : listened_;
     if (port_ < 0 || !text.ends_with(free_port)) return text;
     return text.substr(0, text.size() - 1) + std::to_string(port_);
   }
@@ -123,17 +75,15 @@ class server_state : public std::enable_shared_from_this<server_state> {
   /// Listens unless it does already. With `reopen` also after close().
   std::error_code listen(bool reopen, std::string& why) {
     const std::lock_guard one_at_a_time(opening_mutex_);
-    std::string address;
-    std::shared_ptr<const ServerOption> option;
+    if (!config_.has_handler()) return Errc::NoHandler;
     {
       const std::lock_guard lock(mutex_);
-      if (!has_handler()) return Errc::NoHandler;
       if (reopen) closed_ = false;
       if (closed_) return Errc::Closed;
       if (listener_ != nullptr) return {};
-      address = address_;
-      option = option_;
     }
+    const std::string address = config_.address();
+    const std::shared_ptr<const ServerOption> option = config_.option();
     if (const auto ec = check(*option, why)) return ec;
     auto fresh = std::make_shared<server_listener>();
     if (const auto ec = fresh->open(address, *option, why)) return ec;
@@ -151,9 +101,9 @@ class server_state : public std::enable_shared_from_this<server_state> {
   /// closed before, so there is nothing to do.
   std::error_code begin_run(std::shared_ptr<server_listener>& listener, bool by_thread, std::string& why) {
     if (inherited()) return Errc::Closed;
+    if (!config_.has_handler()) return Errc::NoHandler;
     {
       std::unique_lock lock(mutex_);
-      if (!has_handler()) return Errc::NoHandler;
       if (by_thread && !closed_ && !would_deadlock()) ended_.wait(lock, [this] { return !run_ends_; });
       if (closed_) return {};
       if (running_) {
@@ -198,12 +148,6 @@ class server_state : public std::enable_shared_from_this<server_state> {
   /// Where a blocking call would wait for itself.
   bool would_deadlock() const noexcept { return on_runtime_thread() || server_of_this_thread() == this; }
 
-  /// Whether the handlers run on the io threads of the default Runtime, and not in threads of their own.
-  bool serves_on_runtime() const {
-    const std::lock_guard lock(mutex_);
-    return !option_->Conn.Executor && (handler_ ? handler_.is_coroutine() : pkg_handlers_ != nullptr);
-  }
-
   /// Waits until every handler has ended.
   void wait_sessions() {
     std::unique_lock lock(mutex_);
@@ -235,42 +179,30 @@ class server_state : public std::enable_shared_from_this<server_state> {
   void serve(server_listener& listener, const accepted_socket& accepted, const asio::any_io_executor& executor) {
     descriptor_guard guard(accepted.descriptor);
     Conn conn;
-    place entered(*this);
+    gate_place entered(mutex_, gate_);
     try {
-      server_handler handler;
-      std::shared_ptr<const pkg_handlers> pkg_handlers;
-      std::shared_ptr<const ServerOption> option;
-      std::shared_ptr<const server_layer> layer;
-      std::shared_ptr<receive_memory> memory;
-      {
-        const std::lock_guard lock(mutex_);
-        handler = handler_;
-        pkg_handlers = handler_ ? nullptr : pkg_handlers_;
-        option = option_;
-        layer = layer_;
-        memory = shared_memory();
-      }
-      const bool pumps = pkg_handlers != nullptr && pkg_handlers->on_pkg;
-      if (!handler && !pumps) return;
-      if (const char* const refused = entered.take(*option, accepted.peer)) {
+      service by = config_.now();
+      const bool pumps = by.pumps();
+      if (!by.handler && !pumps) return;
+      if (const char* const refused = entered.take(*by.option, accepted.peer)) {
         close_socket(guard.release(), true);
         log(LogLevel::Warning, [refused] { return std::string("connection refused: ") + refused; });
         return;
       }
-      ConnOption settings = option->Conn;
-      if (!settings.Executor) settings.Executor = executor;
-      const bool own_threads = !settings.Executor;
-      const bool by_thread = !pumps && !handler.is_coroutine();
-      if (const std::error_code error = listener.apply(settings, accepted)) {
+      ConnOption option = by.option->Conn;
+      if (!option.Executor) option.Executor = executor;
+      const bool own_threads = !option.Executor;
+      const bool by_thread = !pumps && !by.handler.is_coroutine();
+      if (const std::error_code error = listener.apply(option, accepted)) {
         log(LogLevel::Warning, [&error] { return "connection refused, its options can't be set: " + error.message(); });
         return;
       }
-      auto wrapped = layer != nullptr ? layer->wrap(accepted.descriptor) : nullptr;
-      conn = make_conn(guard.release(), settings, std::move(wrapped), accepted.peer);
+      auto wrapped = by.layer != nullptr ? by.layer->wrap(accepted.descriptor) : nullptr;
+      conn = make_conn(guard.release(), option, std::move(wrapped), accepted.peer);
       const bool waited_for = own_threads || by_thread;
-      watch(conn, *option, std::move(memory));
-      auto session = std::make_unique<server_session>(shared_from_this(), std::move(handler), std::move(pkg_handlers),
-                                                      conn, std::move(layer), entered.source(), waited_for);
+      watch(conn, *by.option, std::move(by.memory));
+      auto session = std::make_unique<server_session>(shared_from_this(), std::move(by.handler), std::move(by.packages),
+                                                      conn, std::move(by.layer), entered.source(), waited_for);
       if (!enter(*session)) return;
       entered.release();
       log(
@@ -307,8 +239,8 @@ class server_state : public std::enable_shared_from_this<server_state> {
   template <class Text>
   void log(LogLevel level, const Text& text, std::uint64_t conn_id = 0) const noexcept {
     try {
-      const std::shared_ptr<const ServerOption> settings = option();
-      if (settings->Log) settings->Log(level, text(), conn_id);
+      const std::shared_ptr<const ServerOption> option = config_.option();
+      if (option->Log) option->Log(level, text(), conn_id);
     } catch (...) {  // a log must not cost a connection
     }
   }
@@ -349,12 +281,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
     if (inherited()) return abandon_inherited();
     stop_listening();
     std::unique_lock lock(mutex_);
-    while (first_ != nullptr && !first_->closed_by_server_) {
-      server_session& session = *first_;
-      const std::shared_ptr<conn_state> conn = session.state_;
-      session.closed_by_server_ = true;
-      unlink(session);
-      link_last(session);
+    while (const std::shared_ptr<conn_state> conn = conns_.next_to_close()) {
       if (conn->detached()) continue;
       lock.unlock();
       conn->close(false);
@@ -393,84 +320,24 @@ class server_state : public std::enable_shared_from_this<server_state> {
 
   /// Tells the error callback; `conn` may be none.
   void report(const Conn& conn, std::exception_ptr failure) {
-    std::shared_ptr<const ServerOption> settings;
-    {
+    if (conn) {
       const std::lock_guard lock(mutex_);
-      settings = option_;
-      if (conn) gate_.note_exception();
+      gate_.note_exception();
     }
+    const std::shared_ptr<const ServerOption> option = config_.option();
     const char* const failed = conn ? "a handler failed: " : "the server failed: ";
     log(
-        LogLevel::Error, [&] { return failed + what(failure); }, conn ? conn.Id() : 0);
+        LogLevel::Error, [&] { return failed + text_of(failure); }, conn ? conn.Id() : 0);
     try {
-      if (settings->ErrorCallback) return settings->ErrorCallback(conn, failure);
+      if (option->ErrorCallback) return option->ErrorCallback(conn, failure);
     } catch (...) {
-      print(conn, "the error callback of a server failed: ", caught_exception());
+      print_failure(conn, "the error callback of a server failed: ", caught_exception());
     }
-    print(conn, conn ? "a server's handler failed: " : "a server failed: ", failure);
+    print_failure(conn, conn ? "a server's handler failed: " : "a server failed: ", failure);
   }
 
  private:
   friend class server_session;
-
-  static std::string what(const std::exception_ptr& failure) {
-    try {
-      std::rethrow_exception(failure);
-    } catch (const std::exception& error) {
-      return error.what();
-    } catch (...) {
-      return "exception of unknown type";
-    }
-  }
-
-  static void print(const Conn& conn, const char* failed, const std::exception_ptr& failure) noexcept {
-    try {
-      const std::string peer = conn ? "[" + conn.RemoteAddr() + "] " : std::string();
-      std::fprintf(stderr, "gtcp: %s%s%s\n", peer.c_str(), failed, what(failure).c_str());
-    } catch (const std::exception&) {  // no memory for the line
-    }
-  }
-
-  /// A connection's place at the gate, until a session has it.
-  class place {
-   public:
-    explicit place(server_state& server) : server_(server) {}
-    ~place() {
-      if (!taken_) return;
-      const std::lock_guard lock(server_.mutex_);
-      try {
-        server_.gate_.turn_away(source_, "error");
-      } catch (const std::bad_alloc&) {  // for the name of the reason; all else is done before
-      }
-    }
-    place(const place&) = delete;
-    place& operator=(const place&) = delete;
-
-    const char* take(const ServerOption& option, const socket_address& peer) {
-      if (option.MaxConnsPerAddress != 0) source_ = source_address::of(peer);
-      const std::lock_guard lock(server_.mutex_);
-      const char* const refused = server_.gate_.enter(option, source_);
-      taken_ = refused == nullptr;
-      return refused;
-    }
-    const source_address& source() const noexcept { return source_; }
-    void release() noexcept { taken_ = false; }
-
-   private:
-    server_state& server_;
-    source_address source_;
-    bool taken_ = false;
-  };
-
-  /// Under the mutex: the memory that connections share from now on, if it has a limit.
-  std::shared_ptr<receive_memory> shared_memory() {
-    const std::size_t max = option_->MaxReceiveMemory;
-    if (max == 0)
-      memory_ = nullptr;
-    else if (memory_ == nullptr || memory_->max != max)
-      memory_ = std::make_shared<receive_memory>(max);
-    return memory_;
-  }
 
   /// Counts the connection, and has its limits looked after. Before it is shared.
   void watch(const Conn& conn, const ServerOption& option, std::shared_ptr<receive_memory> memory) {
@@ -533,8 +400,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
     ledger_ = std::move(ledger);
     threads_ = std::move(threads);
     watchdog_ = std::move(dog);
-    leaving_.clear();
-    look_at_leaving_ = 0;
+    conns_.forget_leaving();
     process_.adopt();
   }
 
@@ -547,12 +413,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
     {
       const std::lock_guard lock(mutex_);
       closed_ = true;
-      for (const server_session* session = first_; session != nullptr; session = session->next_) {
-        conns.push_back(session->state_);
-      }
-      for (const std::weak_ptr<conn_state>& weak : leaving_) {
-        if (auto conn = weak.lock()) conns.push_back(std::move(conn));
-      }
+      conns = conns_.all();
     }
     // Of which the program may have kept a handle.
     std::erase_if(conns, [](const std::shared_ptr<conn_state>& conn) { return conn->has_ended(); });
@@ -566,7 +427,7 @@ class server_state : public std::enable_shared_from_this<server_state> {
     session.entered_ = true;
     ++sessions_;
     if (session.waited_for_) ++waited_for_;
-    link_first(session);
+    conns_.add(session);
     return true;
   }
 
@@ -582,16 +443,8 @@ class server_state : public std::enable_shared_from_this<server_state> {
       gate_.leave(session.source_, reason);
     } catch (const std::bad_alloc&) {  // for the name of the reason; all else is done before
     }
-    unlink(session);
-    if (!is_leaving) return;
-    if (leaving_.size() >= look_at_leaving_) {  // what has expired keeps the memory of its connection
-      std::erase_if(leaving_, [](const std::weak_ptr<conn_state>& weak) { return weak.expired(); });
-      look_at_leaving_ = 2 * leaving_.size() + 16;
-    }
-    try {
-      leaving_.push_back(session.state_);
-    } catch (const std::bad_alloc&) {  // close_and_wait() will not wait for this one
-    }
+    conns_.remove(session);
+    if (is_leaving) conns_.add_leaving(session.state_);
   }
 
   void left(bool waited_for) noexcept {
@@ -601,44 +454,10 @@ class server_state : public std::enable_shared_from_this<server_state> {
     if (sessions_ == 0 || waited_for_ == 0) ended_.notify_all();
   }
 
-  // Those whose connection the server has closed stand behind the others.
-  void link_first(server_session& session) noexcept {
-    session.next_ = first_;
-    session.previous_ = nullptr;
-    (first_ != nullptr ? first_->previous_ : last_) = &session;
-    first_ = &session;
-  }
-  void link_last(server_session& session) noexcept {
-    session.next_ = nullptr;
-    session.previous_ = last_;
-    (last_ != nullptr ? last_->next_ : first_) = &session;
-    last_ = &session;
-  }
-  void unlink(server_session& session) noexcept {
-    (session.previous_ != nullptr ? session.previous_->next_ : first_) = session.next_;
-    (session.next_ != nullptr ? session.next_->previous_ : last_) = session.previous_;
-  }
-
-  /// Under the mutex.
-  bool has_handler() const noexcept { return handler_ || pkg_handlers_->on_pkg; }
-
-  /// Under the mutex; returns the old ones, which are to be destroyed outside of it.
-  template <class Change>
-  std::shared_ptr<const pkg_handlers> change_pkg_handlers(const Change& change) {
-    auto fresh = std::make_shared<pkg_handlers>(*pkg_handlers_);
-    change(*fresh);
-    return std::exchange(pkg_handlers_, std::move(fresh));
-  }
-
   process_mark process_;  ///< of who runs it, or has run it last
   mutable std::mutex mutex_;
   std::mutex opening_mutex_;
-
-  std::string address_;
-  server_handler handler_;
-  std::shared_ptr<const pkg_handlers> pkg_handlers_ = std::make_shared<pkg_handlers>();  ///< where there is no handler_
-  std::shared_ptr<const ServerOption> option_;
-  std::shared_ptr<const server_layer> layer_;
+  server_config config_;
 
   std::shared_ptr<server_listener> listener_;
   std::string listened_;  ///< the address as it was when listening began
@@ -649,16 +468,12 @@ class server_state : public std::enable_shared_from_this<server_state> {
   bool run_ends_ = false;  ///< the thread that runs was closed, and waits for its handlers
   server_runner* runner_ = nullptr;
 
-  server_session* first_ = nullptr;
-  server_session* last_ = nullptr;
+  session_list conns_;
   std::size_t sessions_ = 0;
   std::size_t waited_for_ = 0;
   std::condition_variable ended_;
-  std::vector<std::weak_ptr<conn_state>> leaving_;  ///< connections whose handler has ended, which may still deliver
-  std::size_t look_at_leaving_ = 0;                 ///< when there are so many of them
 
   server_gate gate_;
-  std::shared_ptr<receive_memory> memory_;
   // Changed by a child process alone, before it serves.
   std::shared_ptr<conn_ledger> ledger_ = std::make_shared<conn_ledger>();
   std::shared_ptr<session_threads> threads_ = std::make_shared<session_threads>();

@@ -56,7 +56,7 @@ struct server_tls {
       throw std::system_error(error, "Server::SetTLSConfig: " + why);
     const layer_ptr layer =
         context != nullptr ? std::make_shared<tls_server_layer>(std::move(context), option) : nullptr;
-    server.change_layer([&](const layer_ptr&) { return layer; });
+    server.config().change_layer([&](const layer_ptr&) { return layer; });
   }
 
   static void set_pair(server_state& server, const std::string& crt_file, const std::string& key_file,
@@ -66,7 +66,7 @@ struct server_tls {
     tls_context pair = load_key_crt(crt_file, key_file, error, why);
     if (!error) error = check_validity(*pair);
     if (!error) {
-      server.change_layer([&](const layer_ptr& before) -> layer_ptr {
+      server.config().change_layer([&](const layer_ptr& before) -> layer_ptr {
         const auto* const old = dynamic_cast<const tls_server_layer*>(before.get());
         return old != nullptr ? old->with_identity(std::move(pair))
                               : std::make_shared<tls_server_layer>(std::move(pair), TLSOption());

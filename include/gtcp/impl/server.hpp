@@ -134,33 +134,33 @@ GTCP_DECL ShutdownResult Server::Shutdown(Timeout grace) const {
 
 GTCP_DECL ServerStats Server::Stats() const { return state_->stats(); }
 
-GTCP_DECL void Server::SetAddress(std::string_view address) const { state_->set_address(address); }
+GTCP_DECL void Server::SetAddress(std::string_view address) const { state_->config().set_address(address); }
 
-GTCP_DECL std::string Server::GetAddress() const { return state_->address(); }
+GTCP_DECL std::string Server::GetAddress() const { return state_->config().address(); }
 
-GTCP_DECL void Server::SetHandler(Handler handler) const { state_->set_handler(std::move(handler)); }
+GTCP_DECL void Server::SetHandler(Handler handler) const { state_->config().set_handler(std::move(handler)); }
 
 GTCP_DECL void Server::SetPkgHandler(std::function<void(Conn& conn, std::string_view pkg)> handler) const {
-  state_->set_pkg_handlers([&](detail::pkg_handlers& all) { all.on_pkg = std::move(handler); });
+  state_->config().set_pkg_handlers([&](detail::pkg_handlers& all) { all.on_pkg = std::move(handler); });
 }
 
 GTCP_DECL void Server::SetOnOpen(std::function<void(Conn& conn)> handler) const {
-  state_->set_pkg_handlers([&](detail::pkg_handlers& all) { all.on_open = std::move(handler); });
+  state_->config().set_pkg_handlers([&](detail::pkg_handlers& all) { all.on_open = std::move(handler); });
 }
 
 GTCP_DECL void Server::SetOnClose(std::function<void(Conn& conn, std::error_code reason)> handler) const {
-  state_->set_pkg_handlers([&](detail::pkg_handlers& all) { all.on_close = std::move(handler); });
+  state_->config().set_pkg_handlers([&](detail::pkg_handlers& all) { all.on_close = std::move(handler); });
 }
 
 GTCP_DECL void Server::SetOption(const ServerOption& option, OnError on_error) const {
   std::string why;
   const std::error_code error = detail::check(option, why);
-  if (!error) state_->set_option(option);
+  if (!error) state_->config().set_option(option);
   report("SetOption", error, why, on_error);
 }
 
 GTCP_DECL void Server::SetErrorCallback(ServerErrorCallback callback) const {
-  state_->set_error_callback(std::move(callback));
+  state_->config().set_error_callback(std::move(callback));
 }
 
 GTCP_DECL std::string Server::GetListenedAddress() const { return state_->listened_address(); }
@@ -174,7 +174,7 @@ GTCP_DECL std::shared_ptr<detail::server_state> Server::make(std::shared_ptr<det
 
 GTCP_DECL std::shared_ptr<detail::server_state> Server::state() const { return state_->shared_from_this(); }
 
-GTCP_DECL asio::any_io_executor Server::handlers_executor() const { return state_->option()->Conn.Executor; }
+GTCP_DECL asio::any_io_executor Server::handlers_executor() const { return state_->config().option()->Conn.Executor; }
 
 GTCP_DECL void Server::report(const char* name, const std::error_code& error, const std::string& why,
                               const OnError& on_error) {
@@ -188,7 +188,7 @@ GTCP_DECL asio::awaitable<ShutdownResult> Server::await_shutdown(std::shared_ptr
 }
 
 GTCP_DECL asio::awaitable<void> Server::await_run(std::shared_ptr<detail::server_state> server, OnError on_error) {
-  asio::any_io_executor executor = server->option()->Conn.Executor;
+  asio::any_io_executor executor = server->config().option()->Conn.Executor;
   if (!executor) executor = co_await asio::this_coro::executor;
   std::error_code error;
   std::string why;

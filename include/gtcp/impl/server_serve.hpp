@@ -6,6 +6,7 @@
 
 #include <gtcp/detail/pkg_pump.hpp>
 #include <gtcp/detail/recv_goal.hpp>
+#include <gtcp/detail/server_report.hpp>
 #include <gtcp/detail/server_state.hpp>
 
 #include <asio/any_io_executor.hpp>
