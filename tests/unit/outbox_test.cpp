@@ -3,6 +3,7 @@
 // The outbox against a scripted transport: every byte that is written, and every completion, is the test's to say.
 
 #include <gtcp/detail/outbox.hpp>
+#include <gtcp/detail/thread_waiters.hpp>
 #include <gtcp/detail/time_limit.hpp>
 
 #include "support/conn_pair.hpp"
@@ -37,7 +38,7 @@ using gtcp::detail::no_deadline;
 using gtcp::detail::outbox;
 using gtcp::detail::send_outcome;
 using gtcp::detail::send_record;
-using gtcp::detail::thread_wait;
+using gtcp::detail::thread_record;
 using gtcp::detail::wait_direction;
 using gtcp_test::comes;
 using gtcp_test::fail_count;
@@ -140,18 +141,6 @@ class flusher final : public flush_record {
 
  private:
   std::atomic<int> results_{0};
-};
-
-/// What a blocked thread waits with.
-template <class Record>
-struct thread_record final : Record {
-  thread_wait self;
-  bool finished() override {
-    self.wake();
-    return false;
-  }
-  void complete() override {}
-  void deadline_changed() override { self.wake(); }
 };
 
 /// Sends in the calling thread, as a connection does. A moment in the past is a timeout of zero.

@@ -16,6 +16,7 @@
 #include <gtcp/detail/address.hpp>
 #include <gtcp/detail/asio_compat.hpp>
 #include <gtcp/detail/byte_buffer.hpp>
+#include <gtcp/detail/close_waiter.hpp>
 #include <gtcp/detail/config.hpp>
 #include <gtcp/detail/conn_lease.hpp>
 #include <gtcp/detail/conn_ledger.hpp>
@@ -33,6 +34,7 @@
 #include <gtcp/detail/receiver.hpp>
 #include <gtcp/detail/recv_goal.hpp>
 #include <gtcp/detail/scarce_memory.hpp>
+#include <gtcp/detail/thread_waiters.hpp>
 #include <gtcp/detail/time_limit.hpp>
 #include <gtcp/detail/transport.hpp>
 #include <gtcp/detail/watch.hpp>
@@ -63,25 +65,6 @@
 #include <vector>
 
 namespace gtcp::detail {
-
-/// One that waits for the end of closing.
-class close_waiter {
- public:
-  /// Called under the connection's mutex when nothing can change any more. A thread wakes itself here and returns
-  /// false; of what returns true complete() is called after the mutex was released.
-  virtual bool finished(bool delivered) = 0;
-  virtual void complete() = 0;
-  virtual bool is_thread() const noexcept { return false; }
-  /// Instead of complete(), when its context has ended: frees the operation without calling its handler.
-  virtual void destroy() noexcept {}
-
- protected:
-  ~close_waiter() = default;
-
- private:
-  friend class conn_state;
-  close_waiter* next_ = nullptr;
-};
 
 class conn_state final : public std::enable_shared_from_this<conn_state>, private outbox_host, private ledger_entry {
  public:
@@ -199,7 +182,6 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   void stop_receive(std::uint64_t id, std::error_code reason);
 
   void set_recv_deadline(clock::time_point at);
-
   void set_send_deadline(clock::time_point at);
 
   /// Has the calling thread pause between two tries of an operation. Fails when the connection closes, or with its
@@ -326,36 +308,6 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
     }
     lane_waiter* resume() override { return nullptr; }
     void deadline_changed() override { wake(); }
-  };
-
-  template <class Record>
-  struct thread_record final : Record {
-    thread_wait self;
-    bool finished() override {
-      self.wake();
-      return false;
-    }
-    void complete() override {}
-    void deadline_changed() override { self.wake(); }
-  };
-
-  /// Of a send that never waits.
-  struct immediate_record final : send_record {
-    bool finished() override { return false; }
-    void complete() override {}
-    void deadline_changed() override {}
-  };
-
-  struct thread_close_waiter final : close_waiter {
-    std::condition_variable woken;
-    bool done = false;
-    bool finished(bool) override {
-      done = true;
-      woken.notify_one();
-      return false;
-    }
-    void complete() override {}
-    bool is_thread() const noexcept override { return true; }
   };
 
   /// The connection's own place in the lane, when it closes: the last one.
@@ -492,7 +444,6 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   void arm_timer(async_receiver& op, clock::time_point until);
 
   void list(receiver& entry) noexcept;
-
   void unlist(receiver& entry) noexcept;
 
   std::chrono::nanoseconds buffer_wait() const noexcept {
