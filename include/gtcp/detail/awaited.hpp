@@ -6,9 +6,9 @@
 // with is reported as the blocking form does it. The exception is made without being thrown, and no coroutine of ours
 // is between the operation and the one that awaits it.
 
+#include <gtcp/detail/adapted_handler.hpp>
 #include <gtcp/error.hpp>
 
-#include <asio/associator.hpp>
 #include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
 #include <asio/use_awaitable.hpp>
@@ -26,6 +26,12 @@ struct awaited {
   Describe describe;
   OnError on_error;
 
+  /// Between an operation's handler, which takes an error_code, and one that takes what is to be thrown.
+  template <class Handler, class... Results>
+  void operator()(Handler&& handler, const std::error_code& error, Results&&... results) const {
+    std::forward<Handler>(handler)(outcome(error), std::forward<Results>(results)...);
+  }
+
   /// Fills the error_code, or returns what is to be thrown, if anything.
   std::exception_ptr outcome(const std::error_code& error) const noexcept {
     try {
@@ -42,18 +48,6 @@ struct awaited {
 template <class Describe>
 awaited(Describe, OnError) -> awaited<Describe>;
 
-/// Takes an error_code, and calls a handler that takes what is to be thrown.
-template <class Handler, class Describe>
-struct awaited_handler {
-  Handler handler;
-  awaited<Describe> token;
-
-  template <class... Results>
-  void operator()(const std::error_code& error, Results&&... results) {
-    std::move(handler)(token.outcome(error), std::forward<Results>(results)...);
-  }
-};
-
 }  // namespace gtcp::detail
 
 template <class Describe, class... Results>
@@ -69,25 +63,10 @@ class asio::async_result<gtcp::detail::awaited<Describe>, void(std::error_code, 
     return asio::async_initiate<use_awaitable_t<>, signature>(
         [initiation = std::move(initiation)](auto handler, gtcp::detail::awaited<Describe> ending,
                                              auto... given) mutable {
-          using adapted = gtcp::detail::awaited_handler<decltype(handler), Describe>;
+          using adapted = gtcp::detail::adapted_handler<decltype(handler), gtcp::detail::awaited<Describe>>;
           std::move(initiation)(adapted{std::move(handler), std::move(ending)}, std::move(given)...);
         },
         awaitable, std::forward<Token>(token), std::forward<Args>(args)...);
-  }
-};
-
-/// What is associated with the handler inside.
-template <template <class, class> class Associator, class Handler, class Describe, class Default>
-struct asio::associator<Associator, gtcp::detail::awaited_handler<Handler, Describe>, Default>
-    : Associator<Handler, Default> {
-  using adapted = gtcp::detail::awaited_handler<Handler, Describe>;
-
-  static typename Associator<Handler, Default>::type get(const adapted& outer) noexcept {
-    return Associator<Handler, Default>::get(outer.handler);
-  }
-  static auto get(const adapted& outer, const Default& standard) noexcept
-      -> decltype(Associator<Handler, Default>::get(outer.handler, standard)) {
-    return Associator<Handler, Default>::get(outer.handler, standard);
   }
 };
 

@@ -6,12 +6,12 @@
 // of a Conn than its public functions.
 
 #include <gtcp/conn.hpp>
+#include <gtcp/detail/adapted_handler.hpp>
 #include <gtcp/detail/json_codec.hpp>
 #include <gtcp/error.hpp>
 #include <gtcp/pkg_option.hpp>
 
 #include <asio/any_io_executor.hpp>
-#include <asio/associator.hpp>
 #include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
 #include <asio/post.hpp>
@@ -85,24 +85,6 @@ T recv_json(const json_call& call, const Conn& conn, const OnError& on_error) {
 }
 
 // ---- With a completion token
-
-/// A completion handler that puts its results through `Function` on their way to another one, whose executor,
-/// allocator and cancellation slot are its own.
-template <class Handler, class Function>
-struct adapted_handler {
-  Handler handler;
-  Function function;
-
-  template <class... Results>
-  void operator()(Results&&... results) {
-    function(std::move(handler), std::forward<Results>(results)...);
-  }
-};
-
-template <class Handler, class Function>
-adapted_handler<Handler, Function> adapt_handler(Handler handler, Function function) {
-  return {std::move(handler), std::move(function)};
-}
 
 /// Starts an operation on a Conn. It has the Conn's executor, by which Asio's token adapters find one.
 class json_initiation {
@@ -206,17 +188,5 @@ auto async_recv_json(const json_call& call, const Conn& conn, Ending&&... ending
 }
 
 }  // namespace gtcp::detail
-
-template <template <class, class> class Associator, class Handler, class Function, class Default>
-struct asio::associator<Associator, gtcp::detail::adapted_handler<Handler, Function>, Default>
-    : Associator<Handler, Default> {
-  static decltype(auto) get(const gtcp::detail::adapted_handler<Handler, Function>& adapted) noexcept {
-    return Associator<Handler, Default>::get(adapted.handler);
-  }
-  static decltype(auto) get(const gtcp::detail::adapted_handler<Handler, Function>& adapted,
-                            const Default& fallback) noexcept {
-    return Associator<Handler, Default>::get(adapted.handler, fallback);
-  }
-};
 
 #endif
