@@ -16,9 +16,9 @@
 #include <asio/cancellation_type.hpp>
 #include <asio/post.hpp>
 
-#include <exception>
 #include <functional>
 #include <memory>
+#include <system_error>
 #include <utility>
 
 namespace gtcp::detail {
@@ -44,8 +44,9 @@ class cancel_relay : public std::enable_shared_from_this<cancel_relay> {
     return relay;
   }
 
-  /// Runs the one coroutine; `ended` is called on the strand, with what left it. If it throws, nothing has begun.
-  GTCP_DECL void spawn(asio::awaitable<void> coroutine, std::function<void(const std::exception_ptr&)> ended);
+  /// Runs the one coroutine; `ended` is called on the strand, with the code of the exception that left it, if one has:
+  /// it was cancelled between two steps, or there was no memory. If it throws, nothing has begun.
+  GTCP_DECL void spawn(asio::awaitable<void> coroutine, std::function<void(const std::error_code&)> ended);
 
  private:
   const asio::any_io_executor strand_;

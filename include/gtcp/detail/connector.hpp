@@ -6,19 +6,17 @@
 
 #include <gtcp/conn.hpp>
 #include <gtcp/detail/async_op.hpp>
-#include <gtcp/detail/cancel_relay.hpp>
 #include <gtcp/detail/config.hpp>
 #include <gtcp/detail/dialer.hpp>
+#include <gtcp/detail/strand_job.hpp>
 #include <gtcp/error.hpp>
 #include <gtcp/runtime.hpp>
 
 #include <asio/any_io_executor.hpp>
-#include <asio/associated_cancellation_slot.hpp>
 #include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
 
 #include <chrono>
-#include <exception>
 #include <memory>
 #include <stop_token>
 #include <string>
@@ -69,44 +67,27 @@ class connector {
   ConnOption option_;
 };
 
-/// The error code of what left a coroutine: it was cancelled between two steps, or there was no memory.
-GTCP_DECL std::error_code dial_error(const std::exception_ptr& failure) noexcept;
-
 /// An asynchronous connect, until its handler is called.
 struct connect_job {
   std::shared_ptr<connector> connecting;
   std::error_code error = {};
   Conn conn = {};
 
+  std::error_code begin() { return connecting->begin(); }
   GTCP_DECL static asio::awaitable<void> run(std::shared_ptr<connect_job> self, asio::any_io_executor strand);
+  GTCP_DECL void fail(const std::error_code& why);
 };
 
 /// Connects and completes with void(std::error_code, Conn).
 template <class Token>
 auto async_connect(std::shared_ptr<connector> connecting, Token&& token) {
   const auto initiate = [](auto handler, std::shared_ptr<connector> one) {
-    using pending = pending_handler<decltype(handler)>;
     const auto io = [&one] { return one->executor_or_default(); };
     const auto begin = [&] {
       one->set_executor(io());
-      const asio::any_io_executor strand = serial_executor(inner_executor(one->executor()));
-      const auto relay = cancel_relay::make(asio::get_associated_cancellation_slot(handler), strand);
-      const auto job = std::make_shared<connect_job>(connect_job{one});
-      job->error = one->begin();
-      const auto kept = std::make_shared<pending>(std::move(handler), one->executor());
-      if (job->error) return std::move(*kept).complete(false, job->error, Conn());
-      try {
-        relay->spawn(connect_job::run(job, strand), [kept, job](const std::exception_ptr& failure) {
-          if (failure) {
-            if (!job->error) job->error = dial_error(failure);
-            job->conn.Abort();
-            job->conn = {};
-          }
-          std::move(*kept).complete(false, job->error, std::move(job->conn));
-        });
-      } catch (const std::exception&) {
-        std::move(*kept).complete(false, no_memory_error(), Conn());
-      }
+      start_job(
+          handler, one->executor(), std::make_shared<connect_job>(connect_job{one}),
+          [](auto&& pending, connect_job& job) { std::move(pending).complete(false, job.error, std::move(job.conn)); });
     };
     begin_or_refuse(handler, io, std::error_code(), begin, Conn());
   };

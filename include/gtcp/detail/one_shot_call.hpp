@@ -5,22 +5,20 @@
 // What the one-shot functions are made of: connect, send, perhaps receive, close, under one deadline.
 
 #include <gtcp/conn.hpp>
-#include <gtcp/detail/cancel_relay.hpp>
 #include <gtcp/detail/config.hpp>
 #include <gtcp/detail/connector.hpp>
 #include <gtcp/detail/operation.hpp>
+#include <gtcp/detail/strand_job.hpp>
 #include <gtcp/dial.hpp>
 #include <gtcp/error.hpp>
 
 #include <asio/any_io_executor.hpp>
-#include <asio/associated_cancellation_slot.hpp>
 #include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
 
 #include <chrono>
 #include <concepts>
 #include <cstddef>
-#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
@@ -82,13 +80,17 @@ GTCP_DECL std::string run_one_shot(const one_shot_call& call, Payload data, cons
 GTCP_DECL asio::awaitable<std::string> await_one_shot(one_shot_call call, AsyncPayload data, OnError on_error);
 GTCP_DECL asio::awaitable<void> await_one_shot_sent(one_shot_call call, AsyncPayload data, OnError on_error);
 
-/// What is spawned for a completion token, and how it ends.
+/// A one-shot function with a completion token, until its handler is called.
 struct one_shot_job {
+  one_shot_call call;
+  AsyncPayload data;
   std::error_code error = {};
   std::string reply = {};
 
+  std::error_code begin() const { return call.error; }
   /// Ends on every type of cancellation.
-  GTCP_DECL static asio::awaitable<void> run(std::shared_ptr<one_shot_job> self, one_shot_call call, AsyncPayload data);
+  GTCP_DECL static asio::awaitable<void> run(std::shared_ptr<one_shot_job> self, asio::any_io_executor strand);
+  void fail(const std::error_code& why) { error = why; }
 };
 
 /// Completes with void(std::error_code), or void(std::error_code, std::string) `WithReply`.
@@ -101,37 +103,19 @@ struct initiate_one_shot {
   void operator()(Handler&& handler, one_shot_call call, AsyncPayload data) const {
     std::decay_t<Handler> own(std::forward<Handler>(handler));
     const auto io = [this] { return get_executor(); };
-    const auto start = [&] { begin(own, std::move(call), std::move(data)); };
-    if constexpr (WithReply)
-      begin_or_refuse(own, io, std::error_code(), start, std::string());
-    else
-      begin_or_refuse(own, io, std::error_code(), start);
-  }
-
- private:
-  /// If it throws, the handler is as it was.
-  template <class Handler>
-  void begin(Handler& handler, one_shot_call call, AsyncPayload data) const {
-    const asio::any_io_executor io = get_executor();
-    const asio::any_io_executor strand = serial_executor(io);
-    const auto relay = cancel_relay::make(asio::get_associated_cancellation_slot(handler), strand);
-    const auto job = std::make_shared<one_shot_job>(one_shot_job{call.error});
-    const auto pending = std::make_shared<pending_handler<Handler>>(std::move(handler), io);
-    const auto complete = [pending](const std::error_code& result, std::string reply) {
-      if constexpr (WithReply)
-        std::move(*pending).complete(false, result, std::move(reply));
-      else
-        std::move(*pending).complete(false, result);
+    const auto begin = [&] {
+      const auto job = std::make_shared<one_shot_job>(one_shot_job{std::move(call), std::move(data)});
+      start_job(own, io(), job, [](auto&& pending, one_shot_job& ended) {
+        if constexpr (WithReply)
+          std::move(pending).complete(false, ended.error, std::move(ended.reply));
+        else
+          std::move(pending).complete(false, ended.error);
+      });
     };
-    if (job->error) return complete(job->error, {});
-    try {
-      relay->spawn(one_shot_job::run(job, std::move(call), std::move(data)),
-                   [complete, job](const std::exception_ptr& failure) {
-                     complete(failure ? dial_error(failure) : job->error, std::move(job->reply));
-                   });
-    } catch (const std::exception&) {
-      complete(no_memory_error(), {});
-    }
+    if constexpr (WithReply)
+      begin_or_refuse(own, io, std::error_code(), begin, std::string());
+    else
+      begin_or_refuse(own, io, std::error_code(), begin);
   }
 };
 

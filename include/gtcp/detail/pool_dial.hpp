@@ -7,15 +7,14 @@
 
 #include <gtcp/conn.hpp>
 #include <gtcp/detail/async_op.hpp>
-#include <gtcp/detail/cancel_relay.hpp>
 #include <gtcp/detail/config.hpp>
 #include <gtcp/detail/connector.hpp>
+#include <gtcp/detail/strand_job.hpp>
 #include <gtcp/error.hpp>
 #include <gtcp/pool_option.hpp>
 #include <gtcp/runtime.hpp>
 
 #include <asio/any_io_executor.hpp>
-#include <asio/associated_cancellation_slot.hpp>
 #include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
 #include <asio/redirect_error.hpp>
@@ -23,7 +22,6 @@
 #include <asio/use_awaitable.hpp>
 
 #include <chrono>
-#include <exception>
 #include <memory>
 #include <stop_token>
 #include <string>
@@ -62,6 +60,13 @@ struct pool_job {
 
   std::error_code begin();
 
+  /// Takes a connection.
+  GTCP_DECL static asio::awaitable<void> run(std::shared_ptr<pool_job> self, asio::any_io_executor strand);
+
+  void fail(const std::error_code& reason) {
+    if (!lent) error = reason;
+  }
+
   void set_executor(const asio::any_io_executor& executor) {
     request.option.Conn.Executor = executor;
     connecting->set_executor(executor);
@@ -80,9 +85,6 @@ struct pool_job {
 GTCP_DECL Conn take_from_pool(pool_request request, const char* name, const OnError& on_error,
                               const std::stop_token& stop);
 
-/// The same on a strand, for a job that has begun.
-GTCP_DECL asio::awaitable<void> await_lent(std::shared_ptr<pool_job> job, asio::any_io_executor strand);
-
 /// What PoolConn lets make one.
 struct pool_conn_access {
   template <class Result>
@@ -98,32 +100,14 @@ struct initiate_from_pool {
   void operator()(Handler&& handler, std::shared_ptr<pool_job> job) const {
     std::decay_t<Handler> own(std::forward<Handler>(handler));
     const auto io = [&job] { return job->connecting->executor_or_default(); };
-    const auto start = [&] {
+    const auto begin = [&] {
       if (!job->connecting->executor()) job->set_executor(io());
-      begin(own, job);
-    };
-    begin_or_refuse(own, io, std::error_code(), start, Result());
-  }
-
- private:
-  /// If it throws, the handler is as it was.
-  template <class Handler>
-  static void begin(Handler& handler, const std::shared_ptr<pool_job>& job) {
-    const asio::any_io_executor io = job->connecting->executor();
-    const asio::any_io_executor strand = serial_executor(inner_executor(io));
-    const auto relay = cancel_relay::make(asio::get_associated_cancellation_slot(handler), strand);
-    const std::error_code error = job->begin();
-    const auto pending = std::make_shared<pending_handler<Handler>>(std::move(handler), io);
-    if (error) return std::move(*pending).complete(false, error, Result());
-    try {
-      relay->spawn(await_lent(job, strand), [pending, job](const std::exception_ptr& failure) {
-        if (failure && !job->lent) job->error = dial_error(failure);
-        auto lent = pool_conn_access::make<Result>(std::exchange(job->lent, {}));
-        std::move(*pending).complete(false, job->error, std::move(lent));
+      start_job(own, job->connecting->executor(), job, [](auto&& pending, pool_job& ended) {
+        auto lent = pool_conn_access::make<Result>(std::exchange(ended.lent, {}));
+        std::move(pending).complete(false, ended.error, std::move(lent));
       });
-    } catch (const std::exception&) {
-      std::move(*pending).complete(false, no_memory_error(), Result());
-    }
+    };
+    begin_or_refuse(own, io, std::error_code(), begin, Result());
   }
 };
 

@@ -13,7 +13,6 @@
 #include <asio/this_coro.hpp>
 #include <asio/use_awaitable.hpp>
 
-#include <exception>
 #include <memory>
 #include <new>
 #include <stop_token>
@@ -68,20 +67,16 @@ GTCP_DECL Conn make_conn(native_socket descriptor, const ConnOption& option, std
   return conn_access::make(std::move(state));
 }
 
-GTCP_DECL std::error_code dial_error(const std::exception_ptr& failure) noexcept {
-  try {
-    std::rethrow_exception(failure);
-  } catch (const std::system_error& error) {
-    return error.code();
-  } catch (...) {
-    return no_memory_error();
-  }
-}
-
 GTCP_DECL asio::awaitable<void> connect_job::run(std::shared_ptr<connect_job> self, asio::any_io_executor strand) {
   co_await asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
   auto running = self->connecting->run(strand, self->conn);
   self->error = co_await std::move(running);
+}
+
+GTCP_DECL void connect_job::fail(const std::error_code& why) {
+  if (!error) error = why;
+  conn.Abort();
+  conn = {};
 }
 
 GTCP_DECL asio::awaitable<Conn> await_connect(std::shared_ptr<connector> connecting, const char* name,

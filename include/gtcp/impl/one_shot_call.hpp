@@ -6,6 +6,7 @@
 
 #include <gtcp/detail/one_shot_call.hpp>
 
+#include <asio/any_io_executor.hpp>
 #include <asio/awaitable.hpp>
 #include <asio/cancellation_state.hpp>
 #include <asio/this_coro.hpp>
@@ -72,11 +73,10 @@ GTCP_DECL asio::awaitable<void> await_one_shot_sent(one_shot_call call, AsyncPay
   co_await std::move(running);
 }
 
-GTCP_DECL asio::awaitable<void> one_shot_job::run(std::shared_ptr<one_shot_job> self, one_shot_call call,
-                                                  AsyncPayload data) {
+GTCP_DECL asio::awaitable<void> one_shot_job::run(std::shared_ptr<one_shot_job> self, asio::any_io_executor) {
   auto enabling = asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
   co_await std::move(enabling);
-  auto running = await_one_shot(std::move(call), std::move(data), OnError(self->error));
+  auto running = await_one_shot(std::move(self->call), std::move(self->data), OnError(self->error));
   self->reply = co_await std::move(running);
 }
 

@@ -315,33 +315,33 @@ class async_permit final : public conn_pool::permit {
   bool waits_ = false;
 };
 
-GTCP_DECL asio::awaitable<void> await_lent(std::shared_ptr<pool_job> job, asio::any_io_executor strand) {
+GTCP_DECL asio::awaitable<void> pool_job::run(std::shared_ptr<pool_job> self, asio::any_io_executor strand) {
   auto enabling = asio::this_coro::reset_cancellation_state(asio::enable_total_cancellation());
   co_await std::move(enabling);
   conn_pool& pool = per_process<conn_pool>::instance();
-  async_permit permit(pool, job->request.option.MaxConns, strand);
-  if (!permit.ask(job->request.key())) {
+  async_permit permit(pool, self->request.option.MaxConns, strand);
+  if (!permit.ask(self->request.key())) {
     std::error_code ended;
-    permit.timer().expires_at(job->connecting->deadline());
+    permit.timer().expires_at(self->connecting->deadline());
     const auto begin = [&permit](auto&& handler) { permit.timer().async_wait(std::move(handler)); };
     auto waiting = async_guarded(strand, begin, asio::redirect_error(asio::use_awaitable, ended));
     co_await std::move(waiting);
     if (!permit.end_waiting()) {
-      job->error = !ended                                    ? make_error_code(Errc::Timeout)
-                   : ended == asio::error::operation_aborted ? make_error_code(asio::error::operation_aborted)
-                                                             : ended;
+      self->error = !ended                                    ? make_error_code(Errc::Timeout)
+                    : ended == asio::error::operation_aborted ? make_error_code(asio::error::operation_aborted)
+                                                              : ended;
       co_return;
     }
   }
   pool_place place(pool, permit);
   permit.taken();
-  if (place.lend_idle(job->request, job->lent)) co_return;
+  if (place.lend_idle(self->request, self->lent)) co_return;
   Conn fresh;
-  auto running = job->connecting->run(strand, fresh);
-  job->error = co_await std::move(running);
-  if (job->error) co_return;
-  place.lend_fresh(job->request, fresh);
-  job->lent = std::move(fresh);
+  auto running = self->connecting->run(strand, fresh);
+  self->error = co_await std::move(running);
+  if (self->error) co_return;
+  place.lend_fresh(self->request, fresh);
+  self->lent = std::move(fresh);
 }
 
 GTCP_DECL std::string pool_request::key() const {
