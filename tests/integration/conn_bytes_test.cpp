@@ -299,7 +299,7 @@ TEST(RecvTill, SearchesAnewWhenAnotherReceiveHasTakenBytes) {
   const auto state = gtcp::detail::conn_access::state(conn);
   gtcp::detail::recv_goal goal = gtcp::detail::recv_goal::until("\n", false, 100);
   std::string line;
-  EXPECT_FALSE(state->receive_buffered(goal, line));
+  EXPECT_FALSE(state->take_buffered(goal, line));
   EXPECT_EQ(conn.Recv(6), "abcdef");
   peer.write("g\nhijklmnop");
   EXPECT_FALSE(state->receive(std::move(goal), gtcp::detail::time_limit::within(ceiling), line));

@@ -160,10 +160,11 @@ class conn_state final : public std::enable_shared_from_this<conn_state>, privat
   std::error_code receive(recv_goal&& goal, const time_limit& limit, std::string& into, bool may_wait = true);
 
   /// Takes what is buffered already, without a system call. False: it is not all there, or another one receives.
-  bool receive_buffered(recv_goal& goal, std::string& into);
+  bool take_buffered(recv_goal& goal, std::string& into);
 
-  /// Takes a package of the standard format that is buffered already. False: there is none, or another one receives.
-  bool take_buffered(std::string& into, gathering how);
+  /// The same for a package of the standard format, without the cost of a goal: what most receives come down to. False,
+  /// too, for a connection that is not simple.
+  bool take_buffered_pkg(std::string& into, gathering how);
 
   /// Whether the last receive left something behind. Another one may take it meanwhile.
   bool has_more_input() const noexcept { return reader_.load(std::memory_order_relaxed) != nullptr; }

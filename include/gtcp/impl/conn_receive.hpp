@@ -39,7 +39,7 @@ GTCP_DECL std::error_code conn_state::receive(recv_goal&& goal, const time_limit
   return receive_as_holder(self, into, may_wait);
 }
 
-GTCP_DECL bool conn_state::receive_buffered(recv_goal& goal, std::string& into) {
+GTCP_DECL bool conn_state::take_buffered(recv_goal& goal, std::string& into) {
   if (closed() || !lane_.try_lock()) return false;
   unlock_at_exit guard{*this};
   if (closed()) return false;
@@ -597,7 +597,7 @@ GTCP_DECL lane_waiter* async_receiver::resume() {
 
 GTCP_DECL void async_receiver::deadline_changed() { conn_->arm_timer(*this, conn_->give_up_time(*this)); }
 
-GTCP_DECL bool conn_state::take_buffered(std::string& into, gathering how) {
+GTCP_DECL bool conn_state::take_buffered_pkg(std::string& into, gathering how) {
   if (!is_simple_ || closed() || !lane_.try_lock()) return false;
   unlock_at_exit guard{*this};
   if (closed()) return false;

@@ -120,7 +120,7 @@ inline auto describer(prepared op) {
 GTCP_DECL asio::awaitable<std::string> await_receive(prepared op, recv_goal goal, time_limit limit, OnError on_error) {
   std::string bytes;
   std::error_code error = op.error;
-  if (!error && op.conn->receive_buffered(goal, bytes)) {
+  if (!error && op.conn->take_buffered(goal, bytes)) {
     if (op.conn->should_yield()) co_await asio::post(asio::use_awaitable);
   } else if (!error) {
     auto waiting = async_receive(op, std::move(goal), limit, asio::redirect_error(asio::use_awaitable, error));
@@ -133,7 +133,7 @@ GTCP_DECL asio::awaitable<std::string> await_receive(prepared op, recv_goal goal
 GTCP_DECL asio::awaitable<void> await_receive_into(prepared op, recv_goal goal, time_limit limit, std::string& into,
                                                    OnError on_error) {
   std::error_code error = op.error;
-  if (!error && op.conn->receive_buffered(goal, into)) {
+  if (!error && op.conn->take_buffered(goal, into)) {
     if (op.conn->should_yield()) co_await asio::post(asio::use_awaitable);
   } else if (!error) {
     auto waiting =
@@ -189,7 +189,7 @@ GTCP_DECL asio::awaitable<void> await_send_pkg(const char* name, conn_ptr conn, 
 
 GTCP_DECL asio::awaitable<void> await_buffered_pkg_into(const char* name, conn_ptr conn, time_limit limit,
                                                         std::string& into, OnError on_error) {
-  if (conn->take_buffered(into, gathering::by_task)) {
+  if (conn->take_buffered_pkg(into, gathering::by_task)) {
     if (conn->should_yield()) co_await asio::post(asio::use_awaitable);
     co_return on_error.Clear();
   }
@@ -200,7 +200,7 @@ GTCP_DECL asio::awaitable<void> await_buffered_pkg_into(const char* name, conn_p
 GTCP_DECL asio::awaitable<std::string> await_buffered_pkg(const char* name, conn_ptr conn, time_limit limit,
                                                           OnError on_error) {
   std::string pkg;
-  if (conn->take_buffered(pkg, gathering::by_task)) {
+  if (conn->take_buffered_pkg(pkg, gathering::by_task)) {
     if (conn->should_yield()) co_await asio::post(asio::use_awaitable);
     on_error.Clear();
     co_return pkg;

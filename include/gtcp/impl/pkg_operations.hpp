@@ -58,7 +58,7 @@ GTCP_DECL std::string PkgOperations::receive(const char* name, const PkgOption& 
 GTCP_DECL void PkgOperations::receive_into(const char* name, const PkgOption& option, const limit& until,
                                            std::string& into, const OnError& on_error) const {
   const bool may_take = is_standard(option) && !detail::on_runtime_thread();
-  if (may_take && handle_->take_buffered(into, detail::gathering::by_thread)) return on_error.Clear();
+  if (may_take && handle_->take_buffered_pkg(into, detail::gathering::by_thread)) return on_error.Clear();
   const detail::prepared op = prepare(name, option);
   detail::receive(op, detail::recv_goal::package(op.format), until, into, on_error);
 }
